@@ -1,0 +1,1 @@
+"""A notebook that keeps its conversation."""

@@ -1,0 +1,1 @@
+"""The rules of a conversation: no IPython, no widgets, no SDK."""

@@ -1,0 +1,117 @@
+"""The settings a person can change, as traits of one `Copilot` object.
+
+``%config Copilot.model = "gpt-5"`` in a notebook, ``c.Copilot.model = "gpt-5"`` in
+IPython's configuration, or ``COPILOT_JUPYTER_MODEL=gpt-5`` in the environment.
+The runtime's own variables (``COPILOT_HOME``, ``COPILOT_PROVIDER_*``, ``COPILOT_MODEL``,
+``COPILOT_OFFLINE``, ``COPILOT_CLI_PATH``, ``GH_TOKEN``) are honoured as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from traitlets import Bool, Float, TraitError, Unicode, observe, validate
+from traitlets.config import Configurable
+
+from .errors import BadInputError, CopilotError
+
+#: Prefix of the environment variables that set a trait.
+ENVIRONMENT = "COPILOT_JUPYTER_"
+
+
+class Copilot(Configurable):
+    """How this kernel talks to GitHub Copilot."""
+
+    provider = Unicode(
+        "auto",
+        help="Where prompts go: 'auto' (COPILOT_PROVIDER_BASE_URL if set, else GitHub sign-in), "
+        "'github', 'local' (the embedded model), or the URL of an OpenAI-compatible endpoint.",
+    ).tag(config=True)
+    model = Unicode(
+        "",
+        help="The model to ask; empty means COPILOT_MODEL, else the provider's own default.",
+    ).tag(config=True)
+    local_model = Unicode(
+        "",
+        help="A GGUF file to serve for provider 'local'; empty means the small one that "
+        "`copilot-jupyter setup` fetches.",
+    ).tag(config=True)
+    stall_timeout = Float(
+        120.0,
+        min=0.1,
+        help="Seconds without any sign of life after which a turn is given up.",
+    ).tag(config=True)
+    idle_release = Float(
+        60.0,
+        min=0.1,
+        help="Seconds after the last turn when the session is let go, so that a terminal or "
+        "another notebook may go on with it.",
+    ).tag(config=True)
+    full_tracebacks = Bool(
+        False,
+        help="Show Python's traceback above the two lines of an error.",
+    ).tag(config=True)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name, trait in self.traits(config=True).items():
+            text = os.environ.get(ENVIRONMENT + name.upper())
+            if text is None or name in kwargs:
+                continue
+            try:
+                setattr(self, name, trait.from_string(text))
+            except (TraitError, ValueError) as error:
+                raise BadInputError(
+                    f"The environment variable {ENVIRONMENT}{name.upper()} is set to {text!r}, "
+                    f"which {name} cannot be: {error}.",
+                    "Change or unset it and load the extension again.",
+                ) from None
+
+    @validate("provider")
+    def _check_provider(self, proposal: Any) -> str:
+        value: str = proposal["value"]
+        if value in {"auto", "github", "local"} or value.startswith(("http://", "https://")):
+            return value
+        raise TraitError(
+            f"Copilot.provider is {value!r}; use 'auto', 'github', 'local' or the http(s) URL "
+            "of an OpenAI-compatible endpoint."
+        )
+
+    @validate("local_model")
+    def _check_local_model(self, proposal: Any) -> str:
+        value: str = proposal["value"]
+        if value and not Path(value).is_file():
+            raise TraitError(f"Copilot.local_model is {value!r}, and there is no such file.")
+        return value
+
+    @observe("full_tracebacks")
+    def _pass_on_tracebacks(self, change: Any) -> None:
+        CopilotError.full_tracebacks = bool(change["new"])
+
+
+def state_home() -> Path:
+    """Return the folder that holds the runtime's state.
+
+    Returns
+    -------
+    Path
+        ``COPILOT_HOME``, else ``~/.copilot``: the runtime's own rule.
+    """
+    return Path(os.environ.get("COPILOT_HOME") or Path.home() / ".copilot").absolute()
+
+
+def cache_home() -> Path:
+    """Return the folder for what can be fetched again: runtimes and local models.
+
+    Returns
+    -------
+    Path
+        ``COPILOT_JUPYTER_CACHE``, else ``copilot-jupyter`` under ``XDG_CACHE_HOME`` or ``~/.cache``.
+    """
+    chosen = os.environ.get("COPILOT_JUPYTER_CACHE")
+    if chosen:
+        return Path(chosen).absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).absolute() / "copilot-jupyter"
