@@ -143,7 +143,7 @@ class StateFolderError(SetupError):
     """The folder that holds the sessions cannot be used."""
 
 
-class TurnInterrupted(KeyboardInterrupt):  # noqa: N818 -- named after what it is, like its base
+class TurnInterrupted(KeyboardInterrupt):
     """The person stopped the turn; the session is as if it had not been asked."""
 
     def _render_traceback_(self) -> list[str]:

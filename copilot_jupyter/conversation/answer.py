@@ -1,0 +1,77 @@
+"""What a person gets back from a turn."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from copilot_jupyter.errors import BadInputError
+from copilot_jupyter.events import Usage
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_FENCE = re.compile(
+    r"^(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<code>.*?)^(?P=fence)[`~]*\s*$", re.M | re.S
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of a conversation.
+
+    Parameters
+    ----------
+    text : str
+        The answer as the model wrote it, Markdown.
+    session : str
+        Id of the session it belongs to.
+    turn : int
+        Its number in the session, from 1.
+    event_id : str
+        The runtime's id of the prompt's event.
+    prompt : str
+        The prompt as written.
+    model : str
+        The model that answered, "" where the runtime did not say.
+    at : datetime or None
+        When the prompt was sent (UTC).
+    usage : Usage
+        Tokens of this turn.
+    """
+
+    text: str
+    session: str
+    turn: int
+    event_id: str = ""
+    prompt: str = ""
+    model: str = ""
+    at: datetime | None = None
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def code(self) -> list[str]:
+        """The contents of the answer's fenced code blocks, in order."""
+        return [match["code"].rstrip("\n") for match in _FENCE.finditer(self.text + "\n")]
+
+    def json(self) -> Any:
+        """Return the answer read as JSON: all of it, or its first code block that is.
+
+        Raises
+        ------
+        BadInputError
+            If neither is JSON.
+        """
+        for candidate in (self.text, *self.code):
+            try:
+                return json.loads(candidate)
+            except ValueError:
+                continue
+        raise BadInputError(
+            f"Turn {self.turn} of {self.session} holds no JSON.", "Read its .text, or ask for JSON."
+        )
+
+    def __str__(self) -> str:
+        return self.text

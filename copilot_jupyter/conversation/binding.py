@@ -1,0 +1,206 @@
+"""Which session belongs to which notebook, through restarts, renames, moves and copies.
+
+A binding lives in the metadata of every answer's output, in the visible line
+``%copilot_resume ID``, and as client metadata on the session (the index from session to
+notebook). Each is optional; together they find the session again:
+
+- *restarted*: the same kernel id, or the same path and a prompt that the session knows.
+- *moved* or renamed: the old path is gone; followed silently.
+- *copied*: the old path still holds a notebook with the same notebook id; the copy gets a
+  branch of its own.
+- *deliberate*: a line typed in another notebook joins that session.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+#: Where a binding lies in an output's metadata.
+METADATA_KEY = "copilot_jupyter"
+
+_RESUME_LINE = re.compile(r"^\s*%copilot_resume\s+([A-Za-z0-9_][A-Za-z0-9_-]*)", re.M)
+_ASK_CELL = re.compile(r"\A\s*%%copilot\b[^\n]*\n(?P<prompt>.*)\Z", re.S)
+_ASK_LINE = re.compile(r"^\s*(?:\w+\s*=\s*)?%copilot[ \t]+(?P<prompt>\S.*)$", re.M)
+
+#: A notebook file beyond this many bytes is not searched for its binding.
+_LARGEST = 200 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The tie between a notebook and a session.
+
+    Parameters
+    ----------
+    session : str
+    path : str
+        Of the notebook, relative to its repository or server root; "" if unknown.
+    notebook_id : str
+        Made when the notebook is first bound; a copy of the file carries the same one
+        until it is bound anew.
+    v : int
+        Version of this record.
+    """
+
+    session: str
+    path: str = ""
+    notebook_id: str = ""
+    v: int = 1
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the binding as it is written into an output's metadata."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a notebook file says of its conversation.
+
+    Parameters
+    ----------
+    bindings : tuple of Binding
+        Out of the outputs, oldest answer first.
+    line : str
+        The id of the last visible ``%copilot_resume`` line, "" if there is none.
+    prompts : tuple of str
+        What its cells ask.
+    """
+
+    bindings: tuple[Binding, ...] = ()
+    line: str = ""
+    prompts: tuple[str, ...] = ()
+
+    @property
+    def binding(self) -> Binding | None:
+        """The binding of the newest answer; else of the visible line."""
+        if self.bindings:
+            return self.bindings[-1]
+        return Binding(self.line) if self.line else None
+
+    @property
+    def notebook_ids(self) -> frozenset[str]:
+        """The notebook ids that its outputs carry."""
+        return frozenset(b.notebook_id for b in self.bindings if b.notebook_id)
+
+
+def read_notebook(path: Path | None) -> Saved:
+    """Read what a notebook file, as last saved, says of its conversation.
+
+    Parameters
+    ----------
+    path : Path or None
+
+    Returns
+    -------
+    Saved
+        Empty where there is no readable notebook: a binding is then looked for elsewhere.
+    """
+    if path is None:
+        return Saved()
+    try:
+        if path.stat().st_size > _LARGEST:
+            return Saved()
+        notebook = json.loads(path.read_bytes())
+        cells = [cell for cell in notebook["cells"] if cell.get("cell_type") == "code"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Saved()
+    found: list[tuple[str, int, Binding]] = []
+    sources = ["".join(cell.get("source", "")) for cell in cells]
+    for position, cell in enumerate(cells):
+        for output in cell.get("outputs", ()):
+            entry = output.get("metadata", {}).get(METADATA_KEY)
+            if isinstance(entry, dict) and isinstance(entry.get("session"), str):
+                binding = Binding(
+                    entry["session"], str(entry.get("path", "")), str(entry.get("notebook_id", ""))
+                )
+                found.append((str(entry.get("at", "")), position, binding))
+    found.sort(key=lambda item: item[:2])
+    lines = [match for source in sources for match in _RESUME_LINE.findall(source)]
+    return Saved(
+        tuple(binding for _, _, binding in found),
+        lines[-1] if lines else "",
+        tuple(prompt for source in sources for prompt in prompts_of(source)),
+    )
+
+
+def prompts_of(source: str) -> list[str]:
+    """Return what a cell's source asks Copilot, stripped."""
+    if match := _ASK_CELL.match(source):
+        return [match["prompt"].strip()]
+    return [match["prompt"].strip() for match in _ASK_LINE.finditer(source)]
+
+
+def relative(path: Path | None, server_root: Path | None) -> str:
+    """Return a notebook's path relative to its repository, else to the server's root.
+
+    Parameters
+    ----------
+    path : Path or None
+        Absolute.
+    server_root : Path or None
+        Root folder of the Jupyter server.
+    """
+    if path is None:
+        return ""
+    for folder in path.parents:
+        if (folder / ".git").exists():
+            return path.relative_to(folder).as_posix()
+    if server_root is not None and path.is_relative_to(server_root):
+        return path.relative_to(server_root).as_posix()
+    return path.name
+
+
+def is_copy(here: Path | None, notebook_id: str, home: str, read: Callable[[Path], Saved]) -> bool:
+    """Whether the notebook `here` is a copy of the one its session belongs to.
+
+    Parameters
+    ----------
+    here : Path or None
+        Where the notebook is now.
+    notebook_id : str
+        The id its outputs carry.
+    home : str
+        Absolute path of the notebook that the session's index names.
+    read : callable
+        Reads a notebook file.
+
+    Returns
+    -------
+    bool
+        True if both files exist and carry the same id. A file that is gone was moved.
+    """
+    if here is None or not home or not notebook_id:
+        return False
+    there = Path(home)
+    if there == here or not there.exists():
+        return False
+    try:
+        if there.samefile(here):  # one file by two names
+            return False
+    except OSError:
+        return False
+    return notebook_id in read(there).notebook_ids
+
+
+def knows(turns: Iterable[str], asked: Iterable[str]) -> bool:
+    """Whether one of the prompts `asked` is among a session's own."""
+    known = {prompt.strip() for prompt in turns}
+    return any(prompt.strip() in known for prompt in asked)
+
+
+def find_by(metadata: Mapping[str, str], *, kernel: str, path: Path | None) -> str:
+    """Return how a session's client metadata points here: "kernel", "path" or ""."""
+    from copilot_jupyter.runtime.store import NOTEBOOK_KERNEL, NOTEBOOK_PATH
+
+    if kernel and metadata.get(NOTEBOOK_KERNEL) == kernel:
+        return "kernel"
+    if path is not None and metadata.get(NOTEBOOK_PATH) == str(path):
+        return "path"
+    return ""

@@ -1,0 +1,521 @@
+"""One conversation: every turn is whole in its session, or not in it at all.
+
+Everything ``async`` here runs on the kernel's private loop. Nothing here knows IPython,
+a widget or the SDK.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psutil
+
+from copilot_jupyter.errors import (
+    BadInputError,
+    CopilotError,
+    ReadOnlyError,
+    RuntimeDiedError,
+    SessionDamagedError,
+    SessionError,
+    SessionInUseError,
+    SessionTakenError,
+)
+from copilot_jupyter.events import Notice, Provider, Turn, TurnEvent
+from copilot_jupyter.runtime.provider import resolve
+
+from . import transcript
+from .answer import Answer
+from .lock import Owner, SessionLock, process_lives
+
+if TYPE_CHECKING:
+    from copilot_jupyter.runtime.client import Runtime
+    from copilot_jupyter.runtime.session import LiveSession, Outcome
+    from copilot_jupyter.runtime.store import Holder, Store
+    from copilot_jupyter.settings import Copilot
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two heartbeats of the lock: how soon a take-over is noticed.
+HEARTBEAT = 1.0
+#: Seconds that a runtime of a former life, or of the kernel taken over, gets to let go.
+LET_GO = 5.0
+
+Emit = Callable[[TurnEvent], None]
+
+
+@dataclass
+class Terms:
+    """How a notebook holds a conversation.
+
+    Parameters
+    ----------
+    who : str
+        The notebook's name, for the person who meets our lock.
+    folder : str
+        Working directory of the session.
+    metadata : dict
+        Client metadata that ties the session to the notebook.
+    create : bool
+        Make the session at the first turn if it does not exist.
+    take_over : bool
+        Take the session from a live owner, once.
+    read_only : bool
+        Never ask.
+    """
+
+    who: str = ""
+    folder: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    create: bool = False
+    take_over: bool = False
+    read_only: bool = False
+
+
+class Conversation:
+    """A session that this kernel talks to.
+
+    Made by `Sessions`; `release` lets it go. Reading never needs a runtime or a lock.
+
+    Parameters
+    ----------
+    session_id : str
+    store : Store
+    runtime : Runtime
+    settings : Copilot
+    terms : Terms
+    """
+
+    def __init__(
+        self, session_id: str, store: Store, runtime: Runtime, settings: Copilot, terms: Terms
+    ) -> None:
+        self.id = session_id
+        self.terms = terms
+        self._store = store
+        self._runtime = runtime
+        self._settings = settings
+        self._lock = SessionLock(store.ours / "locks" / f"{session_id}.json", terms.who)
+        self._turn = asyncio.Lock()
+        self._live: LiveSession | None = None
+        self._size = 0
+        self._count = 0
+        self._beating: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[Answer] | None = None
+        self._taken = False
+        self._used = time.monotonic()
+
+    # -- reading ---------------------------------------------------------------------------
+
+    @property
+    def exists(self) -> bool:
+        """Whether the session is on disk."""
+        return self._store.exists(self.id)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this kernel holds the session open now."""
+        return self._live is not None
+
+    def turns(self) -> list[Turn]:
+        """Return all turns of the conversation, read from disk."""
+        return transcript.turns(self._store.journal(self.id).events) if self.exists else []
+
+    # -- asking ----------------------------------------------------------------------------
+
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        model: str = "",
+        timeout: float | None = None,
+        emit: Emit = lambda _: None,
+    ) -> Answer:
+        """Ask, and return the answer once it is stored.
+
+        Parameters
+        ----------
+        prompt : str
+        model : str, optional
+            Ask this model, for this turn only.
+        timeout : float, optional
+            Seconds for the whole turn.
+        emit : callable, optional
+            Called on the loop's thread with what the turn says while it runs.
+
+        Returns
+        -------
+        Answer
+
+        Raises
+        ------
+        CopilotError
+            The session is then as if the prompt had not been asked. The same holds when
+            the coroutine is cancelled.
+        """
+        prompt = check_prompt(prompt)
+        if self.terms.read_only:
+            raise ReadOnlyError(
+                f"This notebook only reads the session {self.id}.",
+                f"Ask in a copy of it: %copilot_resume {self.id} --fork.",
+            )
+        async with self._turn:
+            self._asking = asyncio.current_task()
+            try:
+                return await self._whole_turn(prompt, model, timeout, emit)
+            except asyncio.CancelledError:
+                if self._taken:
+                    raise self._taken_error() from None
+                raise
+            finally:
+                self._asking = None
+                self._used = time.monotonic()
+
+    async def _whole_turn(
+        self, prompt: str, model: str, timeout: float | None, emit: Emit
+    ) -> Answer:
+        live = await self._open(emit)
+        asked_at = datetime.now(UTC)
+        before = self._store.size(self.id)
+        try:
+            if model:
+                await live.set_model(model)
+            outcome = await live.ask(
+                prompt,
+                shown=prompt,
+                emit=emit,
+                stall_timeout=self._settings.stall_timeout,
+                timeout=timeout,
+            )
+        except BaseException as error:
+            whole = await asyncio.shield(self._withdraw(live, before, emit))
+            if isinstance(error, RuntimeDiedError):
+                raise _died_in_turn(restarted=whole) from error
+            raise
+        finally:
+            if model and live.provider.model and self._live is live:
+                with contextlib.suppress(CopilotError):
+                    await live.set_model(live.provider.model)
+        return self._answer(prompt, outcome, asked_at)
+
+    def _answer(self, prompt: str, outcome: Outcome, asked_at: datetime) -> Answer:
+        # Numbered from the end of the transcript, so that a long one costs the same.
+        self._size = self._store.size(self.id)
+        self._count += 1
+        return Answer(
+            text=outcome.answer,
+            session=self.id,
+            turn=self._count,
+            event_id=outcome.event_id,
+            prompt=prompt,
+            model=outcome.model or (self._live.provider.model if self._live else ""),
+            at=asked_at,
+            usage=outcome.usage,
+        )
+
+    # -- opening ---------------------------------------------------------------------------
+
+    async def _open(self, emit: Emit) -> LiveSession:
+        await self._hold(emit)
+        if self._live is not None:
+            if self._runtime.alive and not self._grown():
+                return self._live
+            if self._runtime.alive:
+                emit(Notice(f"{self.id} went on elsewhere; this notebook has read on."))
+            await self._close()
+        provider = resolve(self._settings.provider, self._settings.model, os.environ)
+        provider = await self._runtime.prepare(provider, self._settings.local_model)
+        self._live = await self._resume(provider, emit)
+        await self._repair(self._live, emit)
+        await self._annotate(self._live)
+        self._lock.beat(self._runtime.pid)
+        if self._beating is None or self._beating.done():
+            self._beating = asyncio.create_task(self._beat())
+        self._size = self._store.size(self.id)
+        self._count = len(self.turns())
+        return self._live
+
+    async def _resume(self, provider: Provider, emit: Emit) -> LiveSession:
+        create = self.terms.create or not self._store.exists(self.id)
+        if create and not self.terms.create:
+            raise self._store.not_found(self.id)
+        try:
+            live = await self._runtime.open(
+                self.id, provider, self.terms.folder, create=self.terms.create
+            )
+        except SessionDamagedError:
+            if not mend_workspace(self._store, self.id):
+                raise
+            emit(Notice(f"The workspace.yaml of {self.id} could not be read; it was set aside."))
+            live = await self._runtime.open(self.id, provider, self.terms.folder)
+        if live.recovered:
+            lines = ", ".join(map(str, live.recovered))
+            emit(
+                Notice(
+                    f"The transcript of {self.id} was damaged (line {lines}); the rest is whole "
+                    "and the damaged file is kept beside it."
+                )
+            )
+        return live
+
+    async def _repair(self, live: LiveSession, emit: Emit) -> None:
+        """Take out a prompt that a kill left unanswered."""
+        cut_off = transcript.dangling(self._store.tail(self.id).events)
+        if cut_off is None or cut_off.tools:
+            return
+        await live.truncate(cut_off.event_id)
+        emit(Notice(f"A prompt that was cut off earlier was taken out: {_short(cut_off.prompt)}"))
+
+    async def _annotate(self, live: LiveSession) -> None:
+        known = self._store.client_metadata(self.id)
+        wanted = {k: v for k, v in self.terms.metadata.items() if known.get(k) != v}
+        if wanted:
+            await live.annotate(wanted)
+
+    def _grown(self) -> bool:
+        """Whether somebody else wrote the transcript since our last turn."""
+        size = self._store.size(self.id)
+        if size == self._size:
+            return False
+        if size < self._size:
+            return True
+        added = self._store.added(self.id, self._size)
+        return any(event["type"] in ("user.message", "assistant.message") for event in added)
+
+    # -- one writer ------------------------------------------------------------------------
+
+    async def _hold(self, emit: Emit) -> None:
+        """Make sure that nobody else writes the session."""
+        if self._taken or (self._live is not None and not self._lock.holds()):
+            await self._lost()
+            raise self._taken_error()
+        try:
+            before = self._lock.acquire(take_over=self.terms.take_over)
+        except SessionInUseError as error:
+            raise self._in_use(error.what) from None
+        self.terms.take_over = False
+        ours = {self._runtime.pid, *([before.runtime_pid] if before else [])}
+        others = await self._wait_for_release(ours, before)
+        if others:
+            self._lock.release()
+            raise self._in_use(f"The session {self.id} is open in {others[0]}.")
+        if before is not None and self._lock.alive(before) and before.pid != os.getpid():
+            emit(Notice(f"{self.id} was taken over from {before}."))
+
+    async def _wait_for_release(self, ours: set[int], before: Owner | None) -> list[Holder]:
+        """Wait for a runtime of the former owner to let go; return who else holds the session."""
+        deadline = time.monotonic() + LET_GO
+        while True:
+            holders = [h for h in self._store.holders(self.id) if h.pid != self._runtime.pid]
+            strangers = [h for h in holders if h.pid not in ours]
+            if strangers or not holders:
+                return strangers
+            if time.monotonic() > deadline:
+                if before is not None and not process_lives(before.pid, before.started):
+                    _end_orphan(holders[0].pid)
+                return []
+            await asyncio.sleep(0.02)
+
+    async def _beat(self) -> None:
+        """Keep the lock warm, notice when it is lost, let go when idle."""
+        while self._live is not None:
+            await asyncio.sleep(min(HEARTBEAT, self._settings.idle_release / 2))
+            if not self._lock.beat(self._runtime.pid):
+                self._taken = True
+                if self._asking is not None:
+                    self._asking.cancel()
+                async with self._turn:
+                    await self._lost()
+                return
+            idle = time.monotonic() - self._used
+            if self._asking is None and idle > self._settings.idle_release:
+                async with self._turn:
+                    await self._let_go()
+                return
+
+    async def _lost(self) -> None:
+        self._taken = True
+        await self._close()
+
+    def _taken_error(self) -> SessionTakenError:
+        owner = self._lock.owner()
+        by = f" by {owner}" if owner else ""
+        return SessionTakenError(
+            f"The session {self.id} was taken over{by}.",
+            f"Take it back with %copilot_resume {self.id} --take-over, or ask in a copy: --fork.",
+        )
+
+    def _in_use(self, what: str) -> SessionInUseError:
+        return SessionInUseError(
+            what.replace("The session is", f"The session {self.id} is"),
+            f"Close it there, or: %copilot_resume {self.id} --fork | --take-over | --read-only.",
+        )
+
+    # -- letting go ------------------------------------------------------------------------
+
+    async def release(self) -> None:
+        """Let the session go, so that a terminal or another notebook may write it."""
+        async with self._turn:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        await self._close()
+        self._lock.release()
+
+    async def _close(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            await live.close()
+
+    # -- taking a turn back ----------------------------------------------------------------
+
+    async def _withdraw(self, live: LiveSession, before: int, emit: Emit) -> bool:
+        """Leave the session as if the prompt had not been asked.
+
+        Parameters
+        ----------
+        live : LiveSession
+        before : int
+            The transcript's size before the prompt, in bytes.
+        emit : callable
+
+        Returns
+        -------
+        bool
+            Whether the session is whole; otherwise the next live use tries again.
+        """
+        try:
+            if not self._runtime.alive:
+                await self._close()
+                live = self._live = await self._resume(live.provider, emit)
+            else:
+                await live.abort()
+            cut_off = transcript.dangling(self._store.tail(self.id).events)
+            if cut_off is not None and not cut_off.tools:
+                await live.truncate(cut_off.event_id)
+        except (CopilotError, TimeoutError) as error:
+            logger.debug("withdrawing a turn of %s: %s", self.id, error)
+            return await self._cut_back(before)
+        else:
+            return True
+        finally:
+            self._size = self._store.size(self.id)
+
+    async def _cut_back(self, before: int) -> bool:
+        """Cut the transcript itself back: works where the runtime can't, as on a full disk."""
+        await self._close()
+        try:
+            added = self._store.added(self.id, before)
+            if added and added[0]["type"] == "user.message":
+                self._store.cut(self.id, before)
+            return transcript.dangling(self._store.tail(self.id).events) is None
+        except CopilotError as error:
+            logger.debug("cutting %s back: %s", self.id, error)
+            return False
+
+
+def check_prompt(prompt: str) -> str:
+    """Return a prompt that can be sent: not empty, and valid Unicode.
+
+    Raises
+    ------
+    BadInputError
+        If there is nothing in it.
+    """
+    if not prompt.strip():
+        raise BadInputError("The prompt is empty.", "Write it below the %%copilot line.")
+    # Half of a surrogate pair is no text, and the runtime would refuse the whole message.
+    return prompt.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def mend_workspace(store: Store, session_id: str) -> bool:
+    """Set a ``workspace.yaml`` that the runtime refuses aside; it writes a new one.
+
+    Returns
+    -------
+    bool
+        Whether there was one to set aside.
+    """
+    path = store.folder(session_id) / "workspace.yaml"
+    if not path.exists():
+        return False
+    store.set_aside(session_id, "workspace.yaml")
+    return True
+
+
+def mend_transcript(store: Store, session_id: str) -> list[str]:
+    """Repair a transcript that the runtime refuses; the damaged file is kept beside it.
+
+    Parameters
+    ----------
+    store : Store
+    session_id : str
+
+    Returns
+    -------
+    list of str
+        What was done, a line each; empty where nothing was wrong.
+
+    Raises
+    ------
+    SessionInUseError
+        If another process has the session open: a transcript in use is never touched.
+    SessionError
+        If there is nothing left to repair.
+    """
+    journal = store.journal(session_id)
+    events = list(journal.events)
+    done = []
+    if journal.bad_lines:
+        done.append(f"{len(journal.bad_lines)} damaged lines were left out")
+    if not journal.has_start:
+        if not events:
+            raise SessionError(
+                f"The transcript of {session_id} holds nothing that can be read.",
+                f"Delete it with %copilot_delete {session_id}.",
+            )
+        folder = str(store.workspace(session_id).get("cwd") or "")
+        at = str(events[0].get("timestamp") or datetime.now(UTC).isoformat())
+        events.insert(0, transcript.start_event(session_id, at, folder))
+        done.append("the missing first event was written anew")
+    elif events[0]["data"].get("sessionId") != session_id:
+        done.append("its id was put right")
+    if done:
+        if holders := store.holders(session_id):
+            raise SessionInUseError(
+                f"The session {session_id} is open in {holders[0]}.",
+                "Close it there before it is repaired.",
+            )
+        store.write_journal(session_id, events)
+    if not store.workspace(session_id).get("id") and mend_workspace(store, session_id):
+        done.append("an unreadable workspace.yaml was set aside")
+    return done
+
+
+def _died_in_turn(*, restarted: bool) -> RuntimeDiedError:
+    became = (
+        "it was restarted, and nothing of the turn was kept"
+        if restarted
+        else "the turn is taken out at the next use"
+    )
+    return RuntimeDiedError(
+        f"The Copilot runtime ended in the middle of the turn; {became}.", "Run the cell again."
+    )
+
+
+def _end_orphan(pid: int) -> None:
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.ppid() == 1:
+            process.terminate()
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else line[:59] + "…"

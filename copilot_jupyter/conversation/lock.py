@@ -1,0 +1,171 @@
+"""One writer for a session: a lock file that knows whether its owner still lives.
+
+The runtime lets two processes write one session and loses replies (measured), so the
+lock is ours. Its owner is alive if its process is: same boot, same process namespace,
+same pid, same start time. Of an owner on another host or in another container only the
+heartbeat tells (pods reuse host names and pids).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import psutil
+from filelock import FileLock
+
+from copilot_jupyter.errors import SessionInUseError
+
+#: Seconds without a heartbeat after which an owner that cannot be looked up is dead.
+SILENCE = 30.0
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock.
+
+    Parameters
+    ----------
+    token : str
+        Unique to one holding of the lock.
+    pid : int
+    started : float
+        The process's start time, seconds since the epoch.
+    place : str
+        The boot and process namespace in which `pid` means something.
+    host : str
+    what : str
+        The notebook, for people.
+    runtime_pid : int
+        The Copilot runtime that the owner started, 0 if none yet.
+    """
+
+    token: str
+    pid: int
+    started: float
+    place: str
+    host: str
+    what: str = ""
+    runtime_pid: int = 0
+
+    def __str__(self) -> str:
+        where = "" if self.host == socket.gethostname() else f" on {self.host}"
+        return f"{self.what or 'another kernel'} (pid {self.pid}{where})"
+
+
+@cache
+def this_place() -> str:
+    """Return what tells this boot and process namespace from every other."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux: the boot time, to the minute
+        return f"{socket.gethostname()} {int(psutil.boot_time() // 60)}"
+
+
+class SessionLock:
+    """The lock of one session.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; its folder is made when needed.
+    what : str, optional
+        Who we are, for people: the notebook's path.
+    """
+
+    def __init__(self, path: Path, what: str = "") -> None:
+        self.path = path
+        me = psutil.Process()
+        self._me = Owner(
+            uuid.uuid4().hex, me.pid, me.create_time(), this_place(), socket.gethostname(), what
+        )
+
+    def acquire(self, *, take_over: bool = False) -> Owner | None:
+        """Take the lock; the lock of a dead owner, or our own, is taken silently.
+
+        Parameters
+        ----------
+        take_over : bool
+            Take it from a live owner too.
+
+        Returns
+        -------
+        Owner or None
+            The owner it was taken from, if there was one.
+
+        Raises
+        ------
+        SessionInUseError
+            If a live owner holds it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(f"{self.path}.mutex", timeout=10):
+            before = self.owner()
+            if before is not None and before.token == self._me.token:
+                return None
+            if before is not None and self.alive(before) and not take_over:
+                raise SessionInUseError(f"The session is in use by {before}.", "")
+            self._write()
+            return before
+
+    def holds(self) -> bool:
+        """Whether the lock is still ours."""
+        owner = self.owner()
+        return owner is not None and owner.token == self._me.token
+
+    def beat(self, runtime_pid: int = 0) -> bool:
+        """Show that we live; return whether the lock is still ours."""
+        if not self.holds():
+            return False
+        if runtime_pid != self._me.runtime_pid:
+            self._me = Owner(**{**asdict(self._me), "runtime_pid": runtime_pid})
+            self._write()
+        else:
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+        return True
+
+    def release(self) -> None:
+        """Give the lock back, if it is ours."""
+        with contextlib.suppress(OSError), FileLock(f"{self.path}.mutex", timeout=10):
+            if self.holds():
+                self.path.unlink(missing_ok=True)
+
+    def owner(self) -> Owner | None:
+        """Return who the lock file names; None where it is missing or unreadable."""
+        try:
+            return Owner(**json.loads(self.path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def alive(self, owner: Owner) -> bool:
+        """Whether an owner still lives."""
+        if owner.place == this_place():
+            return process_lives(owner.pid, owner.started)
+        try:
+            return time.time() - self.path.stat().st_mtime < SILENCE
+        except OSError:
+            return False
+
+    def _write(self) -> None:
+        temporary = self.path.with_name(f"{self.path.name}.{self._me.token}")
+        temporary.write_text(json.dumps(asdict(self._me)), encoding="utf-8")
+        temporary.replace(self.path)
+
+
+def process_lives(pid: int, started: float) -> bool:
+    """Whether the process `pid` that started at `started` still runs."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - started) < 1
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

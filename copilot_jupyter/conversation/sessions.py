@@ -1,0 +1,290 @@
+"""All the sessions a kernel can reach: make, find, branch, delete and clean them up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from copilot_jupyter.errors import BadInputError, CopilotError, SessionInUseError
+from copilot_jupyter.events import Provider, SessionInfo, Turn
+from copilot_jupyter.runtime.client import Runtime
+from copilot_jupyter.runtime.loop import LoopThread
+from copilot_jupyter.runtime.provider import resolve
+from copilot_jupyter.runtime.store import CLIENT_NAME, Store, check_id
+
+from . import transcript
+from .conversation import Conversation, Terms
+from .lock import SessionLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from copilot_jupyter.settings import Copilot
+
+#: An empty session is cleaned up after this many days.
+EMPTY_DAYS = 1.0
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Sessions as a person looks for them, each list last used first.
+
+    Parameters
+    ----------
+    notebook, folder, others : tuple of SessionInfo
+        Bound to this notebook; made in this folder; all the rest.
+    """
+
+    notebook: tuple[SessionInfo, ...]
+    folder: tuple[SessionInfo, ...]
+    others: tuple[SessionInfo, ...]
+
+    def __iter__(self) -> Iterator[SessionInfo]:
+        return iter((*self.notebook, *self.folder, *self.others))
+
+
+class Sessions:
+    """The sessions of one state folder, and the runtime that serves them.
+
+    Owns the runtime and its loop: `close` ends both. Neither is started before it is used.
+
+    Parameters
+    ----------
+    settings : Copilot
+    store : Store, optional
+        By default the runtime's own state folder.
+    say : callable, optional
+        Called with one line when something slow is fetched.
+    """
+
+    def __init__(
+        self,
+        settings: Copilot,
+        store: Store | None = None,
+        *,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.store = store or Store()
+        self.loop = LoopThread()
+        self.runtime = Runtime(self.store, say=say)
+        self._open: dict[str, Conversation] = {}
+
+    # -- conversations ---------------------------------------------------------------------
+
+    def conversation(self, session_id: str, terms: Terms) -> Conversation:
+        """Return the conversation of a session; the same one for the same id."""
+        check_id(session_id)
+        known = self._open.get(session_id)
+        if known is None or known.terms != terms:
+            if known is not None and known.is_open:
+                self.loop.call(known.release())
+            known = Conversation(session_id, self.store, self.runtime, self.settings, terms)
+            self._open[session_id] = known
+        return known
+
+    async def create(self, session_id: str, folder: str, metadata: dict[str, str]) -> None:
+        """Create an empty session that a later process can resume.
+
+        Needs no model: the provider is chosen at the first turn.
+
+        Parameters
+        ----------
+        session_id : str
+        folder : str
+            Its working directory.
+        metadata : dict
+            Client metadata, the tie to its notebook.
+
+        Raises
+        ------
+        SessionExistsError
+            If the id is taken.
+        BadInputError
+            If it cannot be an id.
+        """
+        if self.store.folder(check_id(session_id)).exists():
+            raise self.store.exists_error(session_id)
+        live = await self.runtime.open(session_id, Provider("none"), folder, create=True)
+        try:
+            await live.annotate({**metadata, "copilot-jupyter.made": datetime.now(UTC).isoformat()})
+        finally:
+            await live.close()
+
+    def turns(self, session_id: str) -> list[Turn]:
+        """Return the turns of any session, read from disk."""
+        return transcript.turns(self.store.journal(check_id(session_id)).events)
+
+    def new_id(self, notebook: Path | None) -> str:
+        """Return a free id that says whose and what it is: ``user-notebook-xxxx``."""
+        with contextlib.suppress(Exception):  # no name for this user: containers, odd hubs
+            user = getpass.getuser()
+            return self._unused(f"{user}-{notebook.stem if notebook else 'session'}")
+        return self._unused(notebook.stem if notebook else "session")
+
+    def _unused(self, name: str) -> str:
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:80] or "session"
+        while True:
+            candidate = f"{plain}-{uuid.uuid4().hex[:4]}"
+            if not self.store.folder(candidate).exists():
+                return candidate
+
+    # -- finding ---------------------------------------------------------------------------
+
+    def listed(self, text: str = "", *, notebook: Path | None, folder: str) -> Listed:
+        """Return the sessions, this notebook's first, then this folder's, then the rest.
+
+        Parameters
+        ----------
+        text : str
+            Show only sessions whose id or name holds it (case does not matter).
+        notebook : Path or None
+        folder : str
+        """
+        here: list[SessionInfo] = []
+        near: list[SessionInfo] = []
+        rest: list[SessionInfo] = []
+        for info in self.store.infos():
+            if text.lower() not in f"{info.id}\n{info.name}".lower():
+                continue
+            if notebook is not None and info.notebook == str(notebook):
+                here.append(info)
+            elif folder and info.folder == folder:
+                near.append(info)
+            else:
+                rest.append(info)
+        return Listed(tuple(here), tuple(near), tuple(rest))
+
+    # -- deleting and cleaning up ----------------------------------------------------------
+
+    def in_use_elsewhere(self, session_id: str) -> str:
+        """Return who else uses a session, "" if nobody does."""
+        for holder in self.store.holders(session_id):
+            if holder.pid != self.runtime.pid:
+                return str(holder)
+        lock = SessionLock(self.store.ours / "locks" / f"{session_id}.json")
+        owner = lock.owner()
+        mine = self._open.get(session_id)
+        if owner is None or not lock.alive(owner) or (mine is not None and mine.is_open):
+            return ""
+        return str(owner)
+
+    async def delete(self, session_id: str) -> None:
+        """Delete a session for good, and note that it was meant.
+
+        Raises
+        ------
+        SessionNotFoundError
+        SessionInUseError
+            If another kernel or a terminal uses it.
+        """
+        if not self.store.exists(check_id(session_id)):
+            raise self.store.not_found(session_id)
+        if who := self.in_use_elsewhere(session_id):
+            raise SessionInUseError(
+                f"The session {session_id} is in use by {who} and was not deleted.",
+                "Close it there first.",
+            )
+        if known := self._open.pop(session_id, None):
+            await known.release()
+        await self.runtime.delete(session_id)
+        self.store.bury(session_id)
+
+    def old(self, older_than: timedelta, *, bound: bool = False) -> list[SessionInfo]:
+        """Return the sessions that `cleanup` would move: ours, unused, not bound.
+
+        Parameters
+        ----------
+        older_than : timedelta
+            Since the last use. An empty session counts after a day already.
+        bound : bool
+            Include those whose notebook still exists.
+        """
+        now = datetime.now(UTC)
+        found = []
+        for info in self.store.infos():
+            if not info.ours or info.modified is None or info.in_use_by:
+                continue
+            age = now - info.modified
+            if age < older_than and not (
+                age > timedelta(days=EMPTY_DAYS) and not self.turns(info.id)
+            ):
+                continue
+            if not bound and info.notebook and Path(info.notebook).exists():
+                continue
+            if not self.in_use_elsewhere(info.id):
+                found.append(info)
+        return found
+
+    def cleanup(self, infos: Iterable[SessionInfo]) -> int:
+        """Move sessions to the trash, where they stay for a week; return how many."""
+        self.store.empty_trash()
+        ids = [info.id for info in infos]
+        for session_id in ids:
+            self._open.pop(session_id, None)
+        if ids:
+            self.store.trash(ids)
+        return len(ids)
+
+    def undo(self) -> list[str]:
+        """Bring back what the last cleanup moved away; return the ids."""
+        return self.store.restore()
+
+    # -- models ----------------------------------------------------------------------------
+
+    async def models(self) -> tuple[Provider, list[str]]:
+        """Return the provider in force and the models it offers."""
+        import os
+
+        provider = resolve(self.settings.provider, self.settings.model, os.environ)
+        if provider.kind == "local":
+            provider = await self.runtime.prepare(provider, self.settings.local_model)
+        return provider, await self.runtime.models(provider)
+
+    # -- closing ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let every session go and end the runtime; safe to call twice."""
+        if not self.loop.running:
+            return
+        with contextlib.suppress(CopilotError, TimeoutError):
+            self.loop.call(self._close(), timeout=6)
+        self.loop.close()
+
+    async def _close(self) -> None:
+        conversations, self._open = list(self._open.values()), {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                for conversation in conversations:
+                    await conversation.release()
+        await self.runtime.close()
+
+
+def parse_age(text: str) -> timedelta:
+    """Return a length of time such as ``30d``, ``12h``, ``2w`` or ``90m``.
+
+    Raises
+    ------
+    BadInputError
+        If it is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhdw])", text.strip())
+    if match is None:
+        raise BadInputError(
+            f"{text!r} is no length of time.", "Write it like 30d, 12h, 2w or 90m (minutes)."
+        )
+    units = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+    try:
+        return timedelta(**{units[match[2]]: float(match[1])})
+    except OverflowError:
+        raise BadInputError(f"{text!r} is longer than time goes.", "Write it like 30d.") from None
+
+
+__all__ = ["CLIENT_NAME", "Listed", "Sessions", "parse_age"]

@@ -1,0 +1,135 @@
+"""Turns out of a transcript's events: what was asked, what was answered, what was cut off."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from copilot_jupyter.events import Turn, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+#: The runtime puts this line before every prompt it sends.
+_DATE_LINE = re.compile(r"\A<current_datetime>[^<]*</current_datetime>\s*")
+
+#: Events after which an unanswered prompt stays unanswered.
+_ENDED = {"abort", "session.error"}
+
+
+@dataclass
+class _Draft:
+    event: dict[str, Any]
+    texts: list[str] = field(default_factory=list)
+    tools: list[str] = field(default_factory=list)
+    model: str = ""
+    answered: bool = False
+    usage: Usage = field(default_factory=Usage)
+
+    def add(self, event: dict[str, Any]) -> None:
+        kind, data = event["type"], event["data"]
+        if kind == "assistant.message":
+            if text := str(data.get("content") or ""):
+                self.texts.append(text)
+            self.model = str(data.get("model") or self.model)
+            self.answered = not data.get("toolRequests")
+        elif kind == "tool.execution_start":
+            self.tools.append(str(data.get("toolName") or ""))
+        elif kind in _ENDED:
+            self.answered = False
+
+    def turn(self, number: int) -> Turn:
+        data = self.event["data"]
+        prompt = str(data.get("content") or "")
+        sent = _DATE_LINE.sub("", str(data.get("transformedContent") or prompt))
+        return Turn(
+            number=number,
+            event_id=str(self.event.get("id") or ""),
+            prompt=prompt,
+            sent=sent,
+            answer="\n\n".join(self.texts),
+            model=self.model,
+            at=_time(self.event.get("timestamp")),
+            complete=self.answered,
+            tools=tuple(self.tools),
+            usage=self.usage,
+        )
+
+
+def turns(events: Iterable[dict[str, Any]]) -> list[Turn]:
+    """Return the turns of a transcript, in order, complete or not.
+
+    Parameters
+    ----------
+    events : iterable of dict
+        The events of an ``events.jsonl``.
+    """
+    drafts: list[_Draft] = []
+    for event in events:
+        if event.get("agentId"):  # a sub-agent's own exchange is part of the turn that asked it
+            continue
+        if event["type"] == "user.message":
+            if event["data"].get("source") in (None, "user"):
+                drafts.append(_Draft(event))
+        elif drafts:
+            drafts[-1].add(event)
+    return [draft.turn(number) for number, draft in enumerate(drafts, start=1)]
+
+
+def dangling(events: Sequence[dict[str, Any]]) -> Turn | None:
+    """Return the last turn if it was never answered, else None."""
+    last = turns(events)[-1:]
+    return last[0] if last and not last[0].complete else None
+
+
+def as_markdown(session_id: str, title: str, shown: Iterable[Turn]) -> str:
+    """Return a conversation as a Markdown document.
+
+    Parameters
+    ----------
+    session_id, title : str
+    shown : iterable of Turn
+    """
+    parts = [f"# {title or session_id}", f"Session `{session_id}`"]
+    for turn in shown:
+        when = f", {turn.at:%Y-%m-%d %H:%M} UTC" if turn.at else ""
+        parts.append(f"## {turn.number}. You{when}")
+        parts.append(turn.prompt)
+        model = f" ({turn.model})" if turn.model else ""
+        parts.append(f"## {turn.number}. Copilot{model}")
+        parts.append(turn.answer if turn.complete else turn.answer + "\n\n*(not answered)*")
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def start_event(session_id: str, at: str, folder: str) -> dict[str, Any]:
+    """Return a ``session.start`` for a transcript that lost its first line.
+
+    Parameters
+    ----------
+    session_id, folder : str
+    at : str
+        ISO time of the oldest event.
+    """
+    return {
+        "type": "session.start",
+        "data": {
+            "sessionId": session_id,
+            "version": 1,
+            "producer": "copilot-agent",
+            "copilotVersion": "1.0.0",
+            "startTime": at,
+            "context": {"cwd": folder},
+        },
+        "id": "00000000-0000-4000-8000-000000000000",
+        "timestamp": at,
+        "parentId": None,
+    }
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(value))
+    except ValueError:
+        return None

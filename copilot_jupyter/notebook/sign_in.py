@@ -1,0 +1,212 @@
+"""What signing in says and asks in a notebook; the magics print and call.
+
+Plain lines of text, no IPython. The token is asked for with the hidden prompt of
+`getpass`, which ipykernel sends to the page, and is a `Token` from there on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import warnings
+from typing import TYPE_CHECKING
+
+from copilot_jupyter.errors import BadInputError
+from copilot_jupyter.runtime.account import GITHUB, SIGNED_IN, WHAT_IS_TAKEN, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from copilot_jupyter.runtime.account import Account, SignedOut, SignInStep
+
+#: Shorter ones are typing errors: GitHub's own have 40 characters and more.
+SHORTEST_TOKEN = 20
+
+#: What says that the kernel runs on another computer than the browser.
+REMOTE_SIGNS = (
+    "JUPYTERHUB_API_URL",
+    "BINDER_SERVICE_HOST",
+    "COLAB_RELEASE_TAG",
+    "CODESPACES",
+    "KUBERNETES_SERVICE_HOST",
+    "SSH_CONNECTION",
+)
+
+_NOBODY = (
+    "Nobody can type a token here: this front end takes no input.",
+    "Set COPILOT_GITHUB_TOKEN before the kernel starts, or sign in from a notebook "
+    "that is open in a browser.",
+)
+
+
+def is_remote(environment: Mapping[str, str]) -> bool:
+    """Whether the kernel looks as if it ran on another computer than the browser.
+
+    Parameters
+    ----------
+    environment : mapping
+        Such as ``os.environ``.
+
+    Returns
+    -------
+    bool
+    """
+    return any(environment.get(name) for name in REMOTE_SIGNS)
+
+
+def login_lines(step: SignInStep, *, remote: bool = False) -> list[str]:
+    """Return what is shown while the browser is waited for.
+
+    Parameters
+    ----------
+    step : SignInStep
+    remote : bool
+        As `is_remote` says.
+
+    Returns
+    -------
+    list of str
+        With the address on a line of its own.
+    """
+    elsewhere = (
+        "This kernel seems to run on another computer than your browser: then the last step "
+        "cannot come back here."
+        if remote
+        else "Does the kernel run on another computer than your browser?"
+    )
+    back = f" GitHub sends it back to {step.returns_to} there." if step.returns_to else ""
+    return [
+        f"To sign in to {step.host}, open this address in a browser on the computer that "
+        f"runs this kernel.{back}",
+        step.url,
+        f"{elsewhere} Stop this cell and run `%copilot_login --token`.",
+        "Waiting for the browser; the stop button gives up.",
+    ]
+
+
+def ask_token(ask: Callable[[str], str] = getpass.getpass, host: str = GITHUB) -> Token:
+    """Ask for a token with a hidden prompt.
+
+    Parameters
+    ----------
+    ask : callable
+        Shows a prompt and returns what was typed; never echoes.
+    host : str
+        Named in the prompt.
+
+    Returns
+    -------
+    Token
+
+    Raises
+    ------
+    BadInputError
+        Nobody can answer, nothing was typed, or it is no token Copilot takes. What was
+        typed is not in the message.
+    """
+    typed: str | None = None
+    with warnings.catch_warnings():
+        # Without a terminal getpass would warn and then read with echo.
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        # ipykernel's StdinNotImplementedError is a NotImplementedError.
+        with contextlib.suppress(NotImplementedError, EOFError, getpass.GetPassWarning):
+            typed = ask(f"Token for {host} (hidden): ")
+    if typed is None:
+        raise BadInputError(*_NOBODY)
+    token = Token(typed.strip())
+    problem = _wrong_with(token.reveal())
+    del typed  # no frame of the error below shows it
+    if problem:
+        raise BadInputError(problem, WHAT_IS_TAKEN)
+    return token
+
+
+def _wrong_with(text: str) -> str:
+    if not text:
+        return "No token was typed; nothing was changed."
+    if any(c.isspace() or not c.isprintable() for c in text) or not text.isascii():
+        return "What was typed is no token: it has spaces or other signs in it."
+    if text.startswith("ghp_"):
+        return "Classic personal access tokens (ghp_...) cannot be used for Copilot."
+    if len(text) < SHORTEST_TOKEN:
+        return "What was typed is too short for a token."
+    return ""
+
+
+def file_question(config: Path) -> list[str]:
+    """Return the question that is asked where the machine has no keychain.
+
+    Parameters
+    ----------
+    config : Path
+        The runtime's ``config.json``.
+
+    Returns
+    -------
+    list of str
+        The last line asks for yes or no.
+    """
+    return [
+        "GitHub agreed, but this machine has no keychain to keep the sign-in in.",
+        f"It can be kept as plain text in {config}, a file that only your account here can read.",
+        "Keep it there? [y/N] ",
+    ]
+
+
+def signed_in_lines(account: Account | None) -> list[str]:
+    """Return what is shown after signing in.
+
+    Parameters
+    ----------
+    account : Account or None
+        As the sign-in returned it; None: the file was refused, and nothing was kept.
+
+    Returns
+    -------
+    list of str
+    """
+    if account is None:
+        return [
+            "Not signed in: nothing was kept.",
+            "`%copilot_login --token` signs in until the kernel restarts and writes no token.",
+        ]
+    lines = [f"Signed in to {account.host} as {account.login}."]
+    if not account.kept:
+        lines.append(
+            "This machine has no keychain, so it lasts until the Copilot runtime ends, with this "
+            "kernel at the latest. docs/sign-in.md says how to keep it."
+        )
+    if not account.active:
+        lines.append(
+            "Another account comes first, from the environment or the GitHub CLI; "
+            "%copilot_status names it."
+        )
+    return lines
+
+
+def signed_out_lines(result: SignedOut | None) -> list[str]:
+    """Return what is shown after signing out.
+
+    Parameters
+    ----------
+    result : SignedOut or None
+        As `logout` returned it.
+
+    Returns
+    -------
+    list of str
+    """
+    if result is None:
+        return ["Nobody is signed in."]
+    account = result.account
+    lines = [
+        f"Signed {account.login} out of {account.host}. "
+        "The token stays valid at GitHub until you revoke it there."
+    ]
+    lines += [
+        f"Still there: {other.login} at {other.host}"
+        + ("." if other.how == SIGNED_IN else f", from the {other.how}.")
+        for other in result.others
+    ]
+    return lines

@@ -1,0 +1,330 @@
+"""The Copilot runtime of this kernel: one child process, started at first use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from copilot_jupyter.errors import CopilotError, NoProviderError, SessionNotFoundError
+
+from . import translate
+from .locate import ensure_runtime
+from .provider import WAYS_ON, list_models
+from .session import LiveSession
+from .store import CLIENT_NAME, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from copilot import CopilotClient
+
+    from copilot_jupyter.events import Provider
+
+    from .local_model import LocalModel
+
+logger = logging.getLogger(__name__)
+
+#: What the model is told about where it is. Short: the first request stays within 1 kB.
+SYSTEM_MESSAGE = (
+    "You are GitHub Copilot, answering in a Jupyter notebook. "
+    "Answer in Markdown, briefly; put code in fenced blocks."
+)
+
+#: Seconds that a graceful end may take before the process is killed.
+_STOP = 3.0
+
+
+class Runtime:
+    """The runtime process and the SDK client that talks to it.
+
+    Every coroutine runs on one loop; whoever makes it closes it.
+
+    Parameters
+    ----------
+    store : Store
+        The state folder.
+    settings : Copilot
+        The person's settings.
+    say : callable, optional
+        Called with one line when something slow is fetched.
+    """
+
+    def __init__(self, store: Store, *, say: Callable[[str], None] | None = None) -> None:
+        self.store = store
+        self._say = say or (lambda line: logger.info("%s", line))
+        self._client: CopilotClient | None = None
+        self._signs_in = False
+        self._starting = asyncio.Lock()
+        self._model_server: LocalModel | None = None
+
+    # -- the process -----------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        process = _process(self._client)
+        return process is not None and process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process's id, 0 if it is not running."""
+        process = _process(self._client)
+        return int(process.pid) if process is not None and self.alive else 0
+
+    async def client(self, *, signs_in: bool = False) -> CopilotClient:
+        """Return the connected SDK client, starting or restarting the process if need be.
+
+        Parameters
+        ----------
+        signs_in : bool
+            Whether GitHub's stored sign-in is to be used; off for a provider of one's own.
+
+        Raises
+        ------
+        RuntimeMissingError
+            If there is no runtime and none can be fetched.
+        CopilotError
+            If it does not start.
+        """
+        async with self._starting:
+            if self._client is not None and self.alive and self._signs_in >= signs_in:
+                return self._client
+            await self._end()
+            self.store.check_usable()
+            program, _ = await asyncio.gather(
+                asyncio.to_thread(ensure_runtime, self._say), asyncio.to_thread(_import_sdk)
+            )
+            client = _make_client(program, self.store.home, signs_in=signs_in)
+            try:
+                await client.start()
+            except Exception as error:
+                raise translate.from_sdk(error) from error
+            self._client, self._signs_in = client, signs_in
+            return client
+
+    async def close(self) -> None:
+        """End the process and the model server."""
+        async with self._starting:
+            await self._end()
+            if self._model_server is not None:
+                await asyncio.to_thread(self._model_server.close)
+                self._model_server = None
+
+    async def _end(self) -> None:
+        client, self._client = self._client, None
+        if client is None:
+            return
+        try:
+            await asyncio.wait_for(client.stop(), _STOP)
+        except Exception as error:
+            logger.debug("stopping the runtime: %s", error)
+            with contextlib.suppress(Exception):
+                await client.force_stop()
+
+    # -- providers -------------------------------------------------------------------------
+
+    async def prepare(self, provider: Provider, local_model: str = "") -> Provider:
+        """Complete a provider: start the embedded model, choose the only model there is.
+
+        Parameters
+        ----------
+        provider : Provider
+            As `provider.resolve` returned it.
+        local_model : str
+            A GGUF file to serve; the small default one if empty.
+
+        Raises
+        ------
+        SetupError, ProviderError
+        """
+        if provider.kind == "local":
+            server = await asyncio.to_thread(self._serve, local_model)
+            config = {"type": "openai", "base_url": server.base_url, "api_key": server.api_key}
+            return replace(provider, model=provider.model or server.name, config=config)
+        if provider.kind == "byok" and not provider.model:
+            names = await list_models(provider)
+            if len(names) != 1:
+                known = ", ".join(names[:8]) or "none"
+                raise NoProviderError(
+                    f"The provider at {provider.config['base_url']} has these models: {known}.",
+                    "Choose one: %config Copilot.model = '...', or set COPILOT_MODEL.",
+                )
+            return replace(provider, model=names[0])
+        return provider
+
+    async def models(self, provider: Provider) -> list[str]:
+        """Return the names of the models a provider offers.
+
+        Raises
+        ------
+        ProviderError, NoProviderError
+        """
+        if provider.kind != "github":
+            return await list_models(provider)
+        client = await self.client(signs_in=True)
+        try:
+            return [model.id for model in await client.list_models()]
+        except Exception as error:
+            raise translate.from_sdk(error) from error
+
+    def _serve(self, path: str) -> LocalModel:
+        from .local_model import LocalModel, fetch_model
+
+        if self._model_server is None:
+            server = LocalModel(Path(path) if path else fetch_model(self._say))
+            server.start()
+            self._model_server = server
+        return self._model_server
+
+    # -- sessions --------------------------------------------------------------------------
+
+    async def open(
+        self, session_id: str, provider: Provider, folder: str, *, create: bool = False
+    ) -> LiveSession:
+        """Resume a session, or create it.
+
+        Parameters
+        ----------
+        session_id : str
+        provider : Provider
+            As `prepare` returned it.
+        folder : str
+            The working directory.
+        create : bool
+            Make it if it does not exist. It is always resumed first: creating over an
+            existing id would append a second conversation to the first.
+
+        Raises
+        ------
+        SessionNotFoundError
+            If it does not exist and `create` is false.
+        CopilotError
+        """
+        github = provider.kind == "github"
+        client = await self.client(signs_in=github)
+        if github and not (await client.get_auth_status()).isAuthenticated:
+            raise NoProviderError("There is no model to talk to: nobody is signed in.", WAYS_ON)
+        options = _options(provider, folder)
+        try:
+            raw = await self._resume(client, session_id, options)
+        except SessionNotFoundError:
+            if not create:
+                raise
+            try:
+                raw = await client.create_session(
+                    session_id=session_id, name=_title(session_id), **options
+                )
+            except Exception as error:
+                raise translate.from_sdk(error, session_id) from error
+        return LiveSession(self, raw, provider)
+
+    async def _resume(self, client: CopilotClient, session_id: str, options: dict[str, Any]) -> Any:
+        try:
+            return await client.resume_session(session_id, **options)
+        except Exception as error:
+            if translate.is_not_found(error):
+                raise self.store.not_found(session_id) from None
+            raise translate.from_sdk(error, session_id) from error
+
+    async def delete(self, session_id: str) -> None:
+        """Delete a session and all its data for good.
+
+        Raises
+        ------
+        SessionNotFoundError, CopilotError
+        """
+        if not self.store.exists(session_id):
+            raise self.store.not_found(session_id)
+        client = await self.client()
+        try:
+            await client.delete_session(session_id)
+        except Exception as error:
+            raise translate.from_sdk(error, session_id) from error
+        self.store.discard(session_id)
+
+
+def _process(client: CopilotClient | None) -> Any:
+    # The SDK has no public way to learn that its child has ended: a send just never returns.
+    return getattr(client, "_cli_process", None)
+
+
+def _import_sdk() -> None:
+    import copilot
+    import copilot.rpc
+
+    # Its fallback from session.sendAndWait is logged as a traceback; a kernel's stderr is
+    # the person's notebook.
+    sdk_logger = logging.getLogger(copilot.__name__)
+    sdk_logger.addHandler(logging.NullHandler())
+    sdk_logger.propagate = False
+
+
+def _make_client(program: Path, home: Path, *, signs_in: bool) -> CopilotClient:
+    from copilot import CopilotClient, RuntimeConnection
+
+    path, args = _detached(program)
+    return CopilotClient(
+        connection=RuntimeConnection.for_stdio(path=path, args=args),
+        base_directory=str(home),
+        env=_environment(os.environ),
+        use_logged_in_user=signs_in,
+        log_level="error",
+    )
+
+
+def _environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the runtime's environment: ours, without what belongs to the kernel alone."""
+    return {k: v for k, v in environment.items() if not k.startswith("JPY_")}
+
+
+def _detached(program: Path) -> tuple[str, tuple[str, ...]]:
+    """Return how to start the runtime outside the kernel's process group.
+
+    Jupyter's stop button sends SIGINT to the whole group, and the runtime dies of it. It
+    still ends with the kernel: its standard input closes.
+    """
+    if sys.platform == "win32":
+        return str(program), ()
+    if setsid := shutil.which("setsid"):
+        return setsid, (str(program),)
+    code = "import os,sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
+    return sys.executable, ("-c", code, str(program))
+
+
+def _options(provider: Provider, folder: str) -> dict[str, Any]:
+    """Return what every create and resume must pass: none of it is persisted."""
+    options: dict[str, Any] = {
+        "client_name": CLIENT_NAME,
+        "working_directory": folder,
+        "streaming": True,
+        "system_message": {"mode": "replace", "content": SYSTEM_MESSAGE},
+        "available_tools": [],
+        "skip_custom_instructions": True,
+        "on_permission_request": _refuse,
+    }
+    if provider.config:
+        options["provider"] = provider.config
+    if provider.model:
+        options["model"] = provider.model
+    return options
+
+
+def _refuse(*_: Any) -> Any:
+    from copilot.rpc import PermissionDecisionReject
+
+    return PermissionDecisionReject(feedback="Tools are off in this notebook.")
+
+
+def _title(session_id: str) -> str:
+    """Return a name for a new session: named ones persist before their first turn."""
+    return session_id[:100]
+
+
+__all__ = ["SYSTEM_MESSAGE", "CopilotError", "LiveSession", "Runtime"]

@@ -1,0 +1,235 @@
+"""A session that is open in the runtime: one turn at a time, each whole or not there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from copilot_jupyter.errors import CopilotError, TurnError, TurnStalledError
+from copilot_jupyter.events import Provider, TurnEvent, Usage
+
+from . import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from copilot.session import CopilotSession
+
+    from .client import Runtime
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the clock and at the runtime process while a turn runs.
+_LOOK = 0.05
+#: Seconds that an aborted turn may take to become idle (measured: 0.007).
+_ABORT = 2.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a turn ended with.
+
+    Parameters
+    ----------
+    event_id : str
+        Of the user message in the transcript.
+    answer : str
+    model : str
+    usage : Usage
+    """
+
+    event_id: str
+    answer: str
+    model: str
+    usage: Usage
+
+
+@dataclass
+class _Listener:
+    """Collects the events of one turn."""
+
+    emit: Callable[[TurnEvent], None]
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    last: float = field(default_factory=time.monotonic)
+    event_id: str = ""
+    texts: list[str] = field(default_factory=list)
+    answered: bool = False
+    model: str = ""
+    usage: Usage = field(default_factory=Usage)
+    error: Any = None
+
+    def take(self, event: Any) -> None:
+        self.last = time.monotonic()
+        kind, data = event.type.value, event.data
+        if not getattr(event, "agent_id", None):
+            self._remember(kind, data, str(event.id))
+        for said in translate.from_event(event):
+            self.emit(said)
+
+    def _remember(self, kind: str, data: Any, event_id: str) -> None:
+        if kind == "user.message" and not self.event_id:
+            self.event_id = event_id
+        elif kind == "assistant.message":
+            if data.content:
+                self.texts.append(data.content)
+            self.answered = not data.tool_requests
+        elif kind == "assistant.usage":
+            self.model = data.model or self.model
+            self.usage = Usage(
+                self.usage.input_tokens + int(data.input_tokens or 0),
+                self.usage.output_tokens + int(data.output_tokens or 0),
+            )
+        elif kind == "session.error":
+            self.error = data
+        elif kind == "session.idle":
+            self.idle.set()
+
+
+class LiveSession:
+    """One open session; made by `Runtime.open`, closed by whoever opened it."""
+
+    def __init__(self, runtime: Runtime, raw: CopilotSession, provider: Provider) -> None:
+        self.runtime = runtime
+        self.id = raw.session_id
+        self.provider = provider
+        self.recovered: tuple[int, ...] = tuple(
+            getattr(raw.transcript_recovery, "invalid_line_numbers", None) or ()
+        )
+        self._raw = raw
+
+    async def ask(
+        self,
+        text: str,
+        *,
+        shown: str,
+        emit: Callable[[TurnEvent], None],
+        stall_timeout: float,
+        timeout: float | None = None,
+    ) -> Outcome:
+        """Send one prompt and wait for its answer.
+
+        Parameters
+        ----------
+        text : str
+            What the model gets.
+        shown : str
+            The prompt as written, kept in the transcript.
+        emit : callable
+            Called on the loop's thread with what the turn says while it runs.
+        stall_timeout : float
+            Seconds without any event after which the turn is given up.
+        timeout : float, optional
+            Seconds for the whole turn; no limit by default.
+
+        Returns
+        -------
+        Outcome
+
+        Raises
+        ------
+        TurnError, NoProviderError
+            The prompt may then be in the transcript unanswered: `withdraw` takes it out.
+        """
+        listener = _Listener(emit)
+        unsubscribe = self._raw.on(listener.take)
+        try:
+            try:
+                await self._raw.send(text, display_prompt=None if shown == text else shown)
+            except Exception as error:
+                raise translate.from_sdk(error, self.id) from error
+            await self._finish(listener, stall_timeout, timeout)
+        finally:
+            unsubscribe()
+        if listener.error is not None and not listener.answered:
+            raise translate.from_session_error(listener.error, self.provider)
+        if not listener.answered:
+            raise TurnError("The model ended its turn without an answer.", "Run the cell again.")
+        answer = "\n\n".join(listener.texts)
+        return Outcome(listener.event_id, answer, listener.model, listener.usage)
+
+    async def _finish(
+        self, listener: _Listener, stall_timeout: float, timeout: float | None
+    ) -> None:
+        began = time.monotonic()
+        while not listener.idle.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(listener.idle.wait(), _LOOK)
+            if not self.runtime.alive:
+                raise translate.died()
+            now = time.monotonic()
+            if now - listener.last > stall_timeout:
+                raise TurnStalledError(
+                    f"Nothing came from the model for {stall_timeout:g} s; the turn was given up.",
+                    "Run the cell again, or raise Copilot.stall_timeout.",
+                )
+            if timeout is not None and now - began > timeout:
+                raise TurnStalledError(
+                    f"The answer was not complete after {timeout:g} s; the turn was given up.",
+                    "Run the cell again with a longer --timeout.",
+                )
+
+    async def abort(self) -> None:
+        """End a running turn and wait until the runtime is idle; nothing if none runs."""
+        listener = _Listener(lambda _: None)
+        unsubscribe = self._raw.on(listener.take)
+        try:
+            await asyncio.wait_for(self._raw.abort(), _ABORT)
+            # The answer to abort comes after the turn's end (measured), its idle event with it.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(listener.idle.wait(), 0.05)
+        finally:
+            unsubscribe()
+
+    async def truncate(self, event_id: str) -> None:
+        """Take the event and all after it out of the transcript and out of the context.
+
+        Raises
+        ------
+        CopilotError
+            If the runtime refuses.
+        """
+        from copilot.rpc import HistoryTruncateRequest
+
+        try:
+            await self._raw.rpc.history.truncate(HistoryTruncateRequest(event_id=event_id))
+        except Exception as error:
+            raise translate.from_sdk(error, self.id) from error
+
+    async def set_model(self, model: str) -> None:
+        """Ask another model from now on."""
+        try:
+            await self._raw.set_model(model)
+        except Exception as error:
+            raise translate.from_sdk(error, self.id) from error
+
+    async def annotate(self, metadata: Mapping[str, str]) -> None:
+        """Write client metadata of the session: the index from session to notebook."""
+        from copilot.rpc import MetadataUpdateClientMetadataRequest
+
+        request = MetadataUpdateClientMetadataRequest(set=dict(metadata))
+        try:
+            await self._raw.rpc.metadata.update_client_metadata(request)
+        except Exception as error:
+            raise translate.from_sdk(error, self.id) from error
+
+    async def usage(self) -> dict[str, Any]:
+        """Return the session's usage as the runtime counts it, {} where it does not."""
+        try:
+            metrics = await self._raw.rpc.usage.get_metrics()
+        except Exception as error:
+            logger.debug("no usage of %s: %s", self.id, error)
+            return {}
+        return dict(metrics.to_dict())
+
+    async def close(self) -> None:
+        """Let the session go; its data stay. Safe when the runtime is gone."""
+        try:
+            await asyncio.wait_for(self._raw.disconnect(), _ABORT)
+        except CopilotError:
+            raise
+        except Exception as error:
+            logger.debug("closing %s: %s", self.id, error)

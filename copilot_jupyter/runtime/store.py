@@ -1,0 +1,609 @@
+"""The sessions as they lie on disk: read without a runtime, branched and set aside as files.
+
+The layout is the runtime's own, ``<home>/session-state/<id>/`` with ``events.jsonl``
+(one event a line), ``workspace.yaml`` and ``client-metadata.json``. What is ours lies
+beside it in ``<home>/copilot-jupyter/``: locks, the trash, tombstones, kept journals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from copilot_jupyter.errors import (
+    BadInputError,
+    SessionExistsError,
+    SessionNotFoundError,
+    StateFolderError,
+)
+from copilot_jupyter.events import SessionInfo
+from copilot_jupyter.settings import state_home
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+#: Measured on runtime 1.0.102: one more character and its lock file's name is too long.
+LONGEST_ID = 250
+_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{LONGEST_ID - 1}}}")
+
+#: The name under which our sessions are made; a terminal's sessions carry another.
+CLIENT_NAME = "copilot-jupyter"
+
+#: Keys of the client metadata that tie a session to its notebook.
+NOTEBOOK_PATH = "copilot-jupyter.notebook.path"
+NOTEBOOK_ID = "copilot-jupyter.notebook.id"
+NOTEBOOK_KERNEL = "copilot-jupyter.notebook.kernel"
+KEPT_FROM = "copilot-jupyter.kept-from"
+
+#: Days that a cleaned-up session stays in the trash.
+TRASH_DAYS = 7
+
+_TAIL_BYTES = 256 * 1024
+
+
+def check_id(session_id: str) -> str:
+    """Return `session_id` if it can name a session.
+
+    Parameters
+    ----------
+    session_id : str
+        What a person typed.
+
+    Returns
+    -------
+    str
+        The same id.
+
+    Raises
+    ------
+    BadInputError
+        If the runtime would refuse it (letters, digits, ``_`` and ``-``, 1 to 250 of
+        them), or if it could be taken for a flag.
+    """
+    if _ID.fullmatch(session_id):
+        return session_id
+    shown = session_id if len(session_id) <= 60 else session_id[:57] + "..."
+    if not session_id:
+        what = "The session id is empty."
+    elif len(session_id) > LONGEST_ID:
+        what = f"The session id {shown!r} has {len(session_id)} characters; {LONGEST_ID} fit."
+    else:
+        what = f"{shown!a} cannot be a session id."
+    raise BadInputError(
+        what, "Use letters, digits, - and _, not beginning with -, such as ana-churn-model."
+    )
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What one transcript file holds.
+
+    Parameters
+    ----------
+    events : tuple of dict
+        The events that could be read, in order.
+    bad_lines : tuple of int
+        Numbers (from 1) of the lines that are no JSON object.
+    """
+
+    events: tuple[dict[str, Any], ...]
+    bad_lines: tuple[int, ...] = ()
+
+    @property
+    def has_start(self) -> bool:
+        """Whether the first event is the ``session.start`` that the runtime needs."""
+        return bool(self.events) and self.events[0].get("type") == "session.start"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A live process that has a session open.
+
+    Parameters
+    ----------
+    pid : int
+        Of the runtime or terminal.
+    command : str
+        The program's name.
+    """
+
+    pid: int
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.command} (pid {self.pid})"
+
+
+def parse_journal(data: bytes) -> Journal:
+    """Read the events of a transcript, passing over what is no event.
+
+    Parameters
+    ----------
+    data : bytes
+        The content of an ``events.jsonl``.
+    """
+    events: list[dict[str, Any]] = []
+    bad: list[int] = []
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if isinstance(event, dict) and isinstance(event.get("data"), dict) and "type" in event:
+            events.append(event)
+        else:
+            bad.append(number)
+    return Journal(tuple(events), tuple(bad))
+
+
+class Store:
+    """The state folder, read and rearranged without a runtime.
+
+    Parameters
+    ----------
+    home : Path, optional
+        The state folder; by default the runtime's own (``COPILOT_HOME``, ``~/.copilot``).
+    """
+
+    def __init__(self, home: Path | None = None) -> None:
+        self.home = home or state_home()
+        self.sessions = self.home / "session-state"
+        self.ours = self.home / "copilot-jupyter"
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def folder(self, session_id: str) -> Path:
+        """Return the folder of one session, whether or not it exists."""
+        return self.sessions / check_id(session_id)
+
+    def journal_path(self, session_id: str) -> Path:
+        """Return the transcript file of one session."""
+        return self.folder(session_id) / "events.jsonl"
+
+    def exists(self, session_id: str) -> bool:
+        """Whether the session has a transcript to resume."""
+        try:
+            return self.journal_path(session_id).stat().st_size > 0
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def ids(self) -> list[str]:
+        """Return the ids of all sessions with a transcript, last used first."""
+        found: list[tuple[float, str]] = []
+        try:
+            with os.scandir(self.sessions) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                        stat = (Path(entry.path) / "events.jsonl").stat()
+                        if stat.st_size:
+                            found.append((stat.st_mtime, entry.name))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unusable(error) from None
+        return [name for _, name in sorted(found, reverse=True)]
+
+    def info(self, session_id: str) -> SessionInfo:
+        """Return what a list shows of one session.
+
+        Raises
+        ------
+        SessionNotFoundError
+            If there is none with this id.
+        """
+        path = self.journal_path(session_id)
+        try:
+            stat = path.stat()
+        except OSError:
+            raise self._not_found(session_id) from None
+        workspace = self.workspace(session_id)
+        metadata = self.client_metadata(session_id)
+        return SessionInfo(
+            id=session_id,
+            name=str(workspace.get("name") or ""),
+            modified=datetime.fromtimestamp(stat.st_mtime, UTC),
+            created=_time(workspace.get("created_at")),
+            folder=str(workspace.get("cwd") or ""),
+            size=stat.st_size,
+            notebook=metadata.get(NOTEBOOK_PATH, ""),
+            ours=workspace.get("client_name") == CLIENT_NAME,
+            in_use_by=", ".join(map(str, self.holders(session_id))),
+            kept_from=metadata.get(KEPT_FROM, ""),
+        )
+
+    def infos(self) -> Iterator[SessionInfo]:
+        """Yield all sessions, last used first; one that vanishes meanwhile is passed over."""
+        for session_id in self.ids():
+            with contextlib.suppress(SessionNotFoundError, BadInputError):
+                yield self.info(session_id)
+
+    def workspace(self, session_id: str) -> dict[str, Any]:
+        """Return the session's ``workspace.yaml``; empty where it is missing or unreadable."""
+        import yaml
+
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            text = (self.folder(session_id) / "workspace.yaml").read_text(encoding="utf-8")
+            value = yaml.load(text, Loader=loader)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def client_metadata(self, session_id: str) -> dict[str, str]:
+        """Return the session's client metadata; empty where there is none."""
+        try:
+            value = json.loads((self.folder(session_id) / "client-metadata.json").read_bytes())
+            return {str(k): str(v) for k, v in value["metadata"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def journal(self, session_id: str) -> Journal:
+        """Return the whole transcript of a session.
+
+        Raises
+        ------
+        SessionNotFoundError
+            If there is none with this id.
+        """
+        try:
+            return parse_journal(self.journal_path(session_id).read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._not_found(session_id) from None
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def tail(self, session_id: str) -> Journal:
+        """Return the end of a transcript, from the last user message on at least.
+
+        Reads backwards, so that a transcript of any length costs the same.
+        """
+        path = self.journal_path(session_id)
+        try:
+            with path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                step = _TAIL_BYTES
+                while True:
+                    start = max(0, size - step)
+                    file.seek(start)
+                    data = file.read(size - start)
+                    if start:
+                        data = data.partition(b"\n")[2]
+                    if not start or b'"type":"user.message"' in data:
+                        return parse_journal(data)
+                    step *= 4
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._not_found(session_id) from None
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def added(self, session_id: str, since: int) -> list[dict[str, Any]]:
+        """Return the events written after the transcript had `since` bytes."""
+        try:
+            with self.journal_path(session_id).open("rb") as file:
+                file.seek(since)
+                return list(parse_journal(file.read()).events)
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def size(self, session_id: str) -> int:
+        """Return the transcript's size in bytes, 0 where there is none."""
+        try:
+            return self.journal_path(session_id).stat().st_size
+        except OSError:
+            return 0
+
+    def holders(self, session_id: str) -> list[Holder]:
+        """Return the live processes that have the session open, by the runtime's lock files."""
+        found: dict[int, Holder] = {}
+        for path in self.folder(session_id).glob("inuse.*.lock"):
+            part = path.name.split(".")[1]
+            if not part.isdigit():
+                continue
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(int(part))
+                # A pid that was given to another process since: the lock is older than it.
+                if process.status() != psutil.STATUS_ZOMBIE and (
+                    process.create_time() <= path.stat().st_mtime + 2
+                ):
+                    found[process.pid] = Holder(process.pid, process.name())
+        return [found[pid] for pid in sorted(found)]
+
+    # -- arranging -------------------------------------------------------------------------
+
+    def fork(self, source: str, target: str, *, until: str = "", kept: bool = False) -> None:
+        """Copy a session under an id of one's own.
+
+        The runtime's own fork chooses the id; a copy with its first line rewritten
+        resumes just as well (measured on 1.0.85 and 1.0.102).
+
+        Parameters
+        ----------
+        source, target : str
+            Ids of the session to copy and of the copy.
+        until : str, optional
+            Event id of the user message before which to stop; all by default.
+        kept : bool
+            Whether the copy is a part kept aside, to be listed under its parent.
+
+        Raises
+        ------
+        SessionNotFoundError, SessionExistsError, StateFolderError
+        """
+        journal = self.journal(source)
+        if self.folder(target).exists():
+            raise self.exists_error(target)
+        events = _until(journal.events, until)
+        with self._writing():
+            staging = self.folder(target).with_name(f".{target[:100]}.{uuid.uuid4().hex}")
+            staging.mkdir(parents=True, mode=0o700)
+            try:
+                files = self.folder(source) / "files"
+                if files.is_dir():
+                    shutil.copytree(files, staging / "files")
+                _write(staging / "events.jsonl", journal_bytes(with_id(events, target)))
+                self._copy_workspace(staging, source, target)
+                metadata = {KEPT_FROM: source} if kept else {}
+                self._write_metadata(staging, metadata)
+                staging.replace(self.folder(target))
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+
+    def set_aside(self, session_id: str, name: str) -> Path:
+        """Move one damaged file of a session out of the runtime's way and return where to."""
+        path = self.folder(session_id) / name
+        target = path.with_name(f"{name}.set-aside-{time.time_ns()}")
+        with self._writing():
+            path.replace(target)
+        return target
+
+    def cut(self, session_id: str, size: int) -> None:
+        """Cut a transcript back to a size it had: needs no room on a full disk.
+
+        Only for a session that no runtime has open.
+        """
+        with self._writing():
+            os.truncate(self.journal_path(session_id), size)
+
+    def write_journal(self, session_id: str, events: Iterable[dict[str, Any]]) -> None:
+        """Replace a transcript, keeping the old file beside it.
+
+        Only for a session that no runtime has open.
+        """
+        path = self.journal_path(session_id)
+        with self._writing():
+            if path.exists():
+                shutil.copy2(path, path.with_name(f"events.jsonl.set-aside-{time.time_ns()}"))
+            _write(path, journal_bytes(with_id(tuple(events), session_id)))
+
+    def discard(self, session_id: str) -> None:
+        """Remove a session's folder for good; nothing happens where there is none."""
+        with self._writing(), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.folder(session_id))
+
+    # -- tombstones ------------------------------------------------------------------------
+
+    def bury(self, session_id: str) -> None:
+        """Note that a session was deleted on purpose, so that nothing brings it back."""
+        with self._writing():
+            self.ours.mkdir(parents=True, exist_ok=True, mode=0o700)
+            line = json.dumps({"id": session_id, "at": datetime.now(UTC).isoformat()})
+            with (self.ours / "deleted.jsonl").open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def buried(self, session_id: str) -> datetime | None:
+        """Return when the session was deleted, or None."""
+        found = None
+        with contextlib.suppress(OSError):
+            data = (self.ours / "deleted.jsonl").read_text(encoding="utf-8")
+            for line in data.splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    entry = json.loads(line)
+                    if entry["id"] == session_id:
+                        found = _time(entry["at"])
+        return found
+
+    # -- trash -----------------------------------------------------------------------------
+
+    def trash(self, session_ids: Iterable[str]) -> str:
+        """Move sessions to the trash together.
+
+        Returns
+        -------
+        str
+            The name of the batch, for `restore`.
+        """
+        batch = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        with self._writing():
+            target = self.ours / "trash" / batch
+            target.mkdir(parents=True, mode=0o700)
+            for session_id in session_ids:
+                self.folder(session_id).replace(target / session_id)
+        return batch
+
+    def restore(self) -> list[str]:
+        """Bring back the newest batch of the trash.
+
+        Returns
+        -------
+        list of str
+            The ids that are back; empty where the trash is.
+
+        Raises
+        ------
+        SessionExistsError
+            If one of the ids is in use again; nothing is moved then.
+        """
+        batches = self._batches()
+        if not batches:
+            return []
+        entries = sorted(batches[-1].iterdir())
+        for entry in entries:
+            if self.folder(entry.name).exists():
+                raise self.exists_error(entry.name)
+        with self._writing():
+            for entry in entries:
+                entry.replace(self.folder(entry.name))
+            batches[-1].rmdir()
+        return [entry.name for entry in entries]
+
+    def empty_trash(self, *, older_than_days: float = TRASH_DAYS) -> list[str]:
+        """Delete what has lain in the trash for longer than `older_than_days`."""
+        gone: list[str] = []
+        limit = time.time() - older_than_days * 86400
+        for batch in self._batches():
+            with contextlib.suppress(ValueError):
+                made = datetime.strptime(batch.name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+                if made.timestamp() < limit:
+                    gone += [entry.name for entry in batch.iterdir()]
+                    shutil.rmtree(batch)
+        return gone
+
+    def _batches(self) -> list[Path]:
+        trash = self.ours / "trash"
+        return sorted(trash.iterdir()) if trash.is_dir() else []
+
+    # -- helpers ---------------------------------------------------------------------------
+
+    def free_id(self, wanted: str) -> str:
+        """Return `wanted`, or the first of ``wanted-2``, ``wanted-3``... that is free."""
+        wanted = wanted[: LONGEST_ID - 5]
+        for candidate in (wanted, *(f"{wanted}-{n}" for n in range(2, 10_000))):
+            if not self.folder(candidate).exists():
+                return candidate
+        return f"{wanted}-{uuid.uuid4().hex[:4]}"
+
+    def exists_error(self, session_id: str) -> SessionExistsError:
+        """Return the error for an id that is taken."""
+        return SessionExistsError(
+            f"A session named {session_id} exists already.",
+            f"Go on with it by %copilot_resume {session_id}, or choose another id.",
+        )
+
+    def check_usable(self) -> None:
+        """Make sure that the state folder can be written.
+
+        Raises
+        ------
+        StateFolderError
+            If not, with the reason.
+        """
+        probe = self.ours / f".probe-{uuid.uuid4().hex}"
+        with self._writing():
+            self.ours.mkdir(parents=True, exist_ok=True, mode=0o700)
+            probe.write_bytes(b"x" * 4096)
+            probe.unlink()
+
+    def _not_found(self, session_id: str) -> SessionNotFoundError:
+        buried = self.buried(session_id)
+        if buried is not None:
+            return SessionNotFoundError(
+                f"The session {session_id} was deleted on {buried:%Y-%m-%d at %H:%M} UTC.",
+                f"Begin a new one with %copilot_new {session_id}.",
+            )
+        near = nearest(session_id, self.ids())
+        known = f"Did you mean {' or '.join(near)}? " if near else ""
+        return SessionNotFoundError(
+            f"There is no session named {session_id}.",
+            f"{known}%copilot_sessions lists them; %copilot_resume {session_id} --create makes it.",
+        )
+
+    not_found = _not_found
+
+    def _unusable(self, error: OSError) -> StateFolderError:
+        reason = error.strerror or str(error)
+        return StateFolderError(
+            f"The state folder {self.home} cannot be used: {reason}.",
+            "Free some space or fix its permissions, or point COPILOT_HOME at another folder.",
+        )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _copy_workspace(self, staging: Path, source: str, target: str) -> None:
+        """Copy ``workspace.yaml`` with another id; the runtime writes a new one where it lacks."""
+        with contextlib.suppress(FileNotFoundError):
+            text = (self.folder(source) / "workspace.yaml").read_text(encoding="utf-8")
+            text = re.sub(r"^id:.*$", f"id: {target}", text, count=1, flags=re.M)
+            _write(staging / "workspace.yaml", text.encode())
+
+    def _write_metadata(self, staging: Path, metadata: dict[str, str]) -> None:
+        content = json.dumps({"version": 1, "metadata": metadata})
+        _write(staging / "client-metadata.json", content.encode())
+
+
+def nearest(wanted: str, ids: Iterable[str]) -> list[str]:
+    """Return up to three of `ids` that look like `wanted`."""
+    import difflib
+
+    ids = list(ids)
+    by_lower: dict[str, str] = {i.lower(): i for i in reversed(ids)}
+    close = difflib.get_close_matches(wanted.lower(), by_lower, n=3, cutoff=0.6)
+    starts = [lower for lower in by_lower if wanted and lower.startswith(wanted.lower())]
+    return [by_lower[lower] for lower in dict.fromkeys([*close, *starts])][:3]
+
+
+def journal_bytes(events: Iterable[dict[str, Any]]) -> bytes:
+    """Return events as the runtime writes them: one JSON object a line."""
+    lines = (json.dumps(e, ensure_ascii=False, separators=(",", ":")) + "\n" for e in events)
+    return "".join(lines).encode("utf-8", "surrogatepass")
+
+
+def with_id(events: tuple[dict[str, Any], ...], session_id: str) -> tuple[dict[str, Any], ...]:
+    """Return a transcript with its first event carrying another session's id."""
+    if not events or events[0].get("type") != "session.start":
+        return events
+    first = {**events[0], "data": {**events[0]["data"], "sessionId": session_id}}
+    return (first, *events[1:])
+
+
+def _until(events: tuple[dict[str, Any], ...], event_id: str) -> tuple[dict[str, Any], ...]:
+    if not event_id:
+        return events
+    for position, event in enumerate(events):
+        if event.get("id") == event_id:
+            return events[:position]
+    raise BadInputError(
+        f"The session has no event {event_id}.", "%copilot_history lists its turns."
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole: a crash leaves the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _time(value: Any) -> datetime | None:
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
