@@ -202,6 +202,7 @@ class Conversation:
             if model and live.provider.model and self._live is live:
                 with contextlib.suppress(CopilotError):
                     await live.set_model(live.provider.model)
+        self.terms.create = False
         return self._answer(prompt, outcome, asked_at)
 
     def _answer(self, prompt: str, outcome: Outcome, asked_at: datetime) -> Answer:
@@ -266,6 +267,8 @@ class Conversation:
 
     async def _repair(self, live: LiveSession, emit: Emit) -> None:
         """Take out a prompt that a kill left unanswered."""
+        if not self.exists:  # made a moment ago: it is written with its first turn
+            return
         cut_off = transcript.dangling(self._store.tail(self.id).events)
         if cut_off is None or cut_off.tools:
             return

@@ -17,7 +17,7 @@ from copilot_jupyter.events import Provider, SessionInfo, Turn
 from copilot_jupyter.runtime.client import Runtime
 from copilot_jupyter.runtime.loop import LoopThread
 from copilot_jupyter.runtime.provider import resolve
-from copilot_jupyter.runtime.store import CLIENT_NAME, Store, check_id
+from copilot_jupyter.runtime.store import Store, check_id
 
 from . import transcript
 from .conversation import Conversation, Terms
@@ -285,6 +285,3 @@ def parse_age(text: str) -> timedelta:
         return timedelta(**{units[match[2]]: float(match[1])})
     except OverflowError:
         raise BadInputError(f"{text!r} is longer than time goes.", "Write it like 30d.") from None
-
-
-__all__ = ["CLIENT_NAME", "Listed", "Sessions", "parse_age"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -101,6 +102,23 @@ def as_markdown(session_id: str, title: str, shown: Iterable[Turn]) -> str:
         parts.append(f"## {turn.number}. Copilot{model}")
         parts.append(turn.answer if turn.complete else turn.answer + "\n\n*(not answered)*")
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def as_jsonl(events: Sequence[dict[str, Any]], shown: Sequence[Turn]) -> str:
+    """Return the events of a conversation from the first of some turns on, one a line.
+
+    Parameters
+    ----------
+    events : sequence of dict
+        The whole transcript.
+    shown : sequence of Turn
+        The turns wanted, the last ones of the conversation.
+    """
+    first = shown[0].event_id if shown else ""
+    start = next((n for n, event in enumerate(events) if event.get("id") == first), 0)
+    if shown and shown[0].number == 1:
+        start = 0  # with the events before the first prompt
+    return "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events[start:])
 
 
 def start_event(session_id: str, at: str, folder: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from copilot_jupyter.errors import CopilotError, NoProviderError, SessionNotFoundError
+from copilot_jupyter.errors import NoProviderError, SessionNotFoundError
 
 from . import translate
 from .locate import ensure_runtime
@@ -50,8 +50,6 @@ class Runtime:
     ----------
     store : Store
         The state folder.
-    settings : Copilot
-        The person's settings.
     say : callable, optional
         Called with one line when something slow is fetched.
     """
@@ -174,6 +172,15 @@ class Runtime:
         except Exception as error:
             raise translate.from_sdk(error) from error
 
+    async def signed_in(self) -> str:
+        """Return who is signed in to GitHub, "" if nobody is."""
+        client = await self.client(signs_in=True)
+        try:
+            status = await client.get_auth_status()
+        except Exception as error:
+            raise translate.from_sdk(error) from error
+        return (status.login or "somebody") if status.isAuthenticated else ""
+
     def _serve(self, path: str) -> LocalModel:
         from .local_model import LocalModel, fetch_model
 
@@ -208,9 +215,9 @@ class Runtime:
         CopilotError
         """
         github = provider.kind == "github"
-        client = await self.client(signs_in=github)
-        if github and not (await client.get_auth_status()).isAuthenticated:
+        if github and not await self.signed_in():
             raise NoProviderError("There is no model to talk to: nobody is signed in.", WAYS_ON)
+        client = await self.client(signs_in=github)
         options = _options(provider, folder)
         try:
             raw = await self._resume(client, session_id, options)
@@ -325,6 +332,3 @@ def _refuse(*_: Any) -> Any:
 def _title(session_id: str) -> str:
     """Return a name for a new session: named ones persist before their first turn."""
     return session_id[:100]
-
-
-__all__ = ["SYSTEM_MESSAGE", "CopilotError", "LiveSession", "Runtime"]

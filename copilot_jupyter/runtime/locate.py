@@ -37,7 +37,7 @@ from copilot_jupyter.errors import RuntimeMissingError
 from copilot_jupyter.settings import cache_home
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 #: The release of ``@github/copilot-sdk-PLATFORM`` that is fetched from npm.
 NPM_VERSION = "1.0.14"
@@ -352,31 +352,42 @@ def _fetch_with_npm(progress: Callable[[str], None]) -> Path:
         raise _NotHereError("npm is not on the PATH")
     target = _our_folder()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target.parent)
-        with tempfile.TemporaryDirectory(
-            dir=target.parent, prefix=".fetch-", ignore_cleanup_errors=True
-        ) as folder:
+        with fetching(target.parent) as folder:
             progress(f"Fetching the Copilot runtime with npm (about 50 MB, into {target}) ...")
-            archive = _pack(npm, f"@github/copilot-sdk-{name}@{NPM_VERSION}", Path(folder))
+            archive = _pack(npm, f"@github/copilot-sdk-{name}@{NPM_VERSION}", folder)
             _compare(archive, integrity)
             progress("Unpacking the Copilot runtime ...")
-            _unpack(archive, Path(folder, "unpacked"))
-            _put(Path(folder, "unpacked"), target)
+            _unpack(archive, folder / "unpacked")
+            _put(folder / "unpacked", target)
         return _in_our_cache()
     except OSError as error:
         raise _NotHereError(f"{target.parent} cannot be written ({error})") from None
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed downloads left behind."""
-    for left in folder.glob(".fetch-*"):
-        try:
-            old = time.time() - left.stat().st_mtime > STALE
-        except FileNotFoundError:  # another process has just finished with it
-            continue
-        if old:
-            shutil.rmtree(left, ignore_errors=True)
+@contextlib.contextmanager
+def fetching(parent: Path) -> Iterator[Path]:
+    """Lend a folder inside `parent` for a download; it goes away with its contents.
+
+    Parameters
+    ----------
+    parent : Path
+        Where the download will end up: what is whole is moved there in one step.
+        Made if need be; what a killed download left in it long ago is removed.
+
+    Yields
+    ------
+    Path
+        The folder.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(".fetch-*"):
+        with contextlib.suppress(FileNotFoundError):  # another process is done with it
+            if time.time() - left.stat().st_mtime > STALE:
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(
+        dir=parent, prefix=".fetch-", ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
 
 
 def _pack(npm: str, package: str, folder: Path) -> Path:

@@ -45,6 +45,7 @@ NOTEBOOK_PATH = "copilot-jupyter.notebook.path"
 NOTEBOOK_ID = "copilot-jupyter.notebook.id"
 NOTEBOOK_KERNEL = "copilot-jupyter.notebook.kernel"
 KEPT_FROM = "copilot-jupyter.kept-from"
+COPIED_FROM = "copilot-jupyter.copied-from"
 
 #: Days that a cleaned-up session stays in the trash.
 TRASH_DAYS = 7
@@ -325,7 +326,9 @@ class Store:
 
     # -- arranging -------------------------------------------------------------------------
 
-    def fork(self, source: str, target: str, *, until: str = "", kept: bool = False) -> None:
+    def fork(
+        self, source: str, target: str, *, until: str = "", metadata: dict[str, str] | None = None
+    ) -> None:
         """Copy a session under an id of one's own.
 
         The runtime's own fork chooses the id; a copy with its first line rewritten
@@ -337,8 +340,8 @@ class Store:
             Ids of the session to copy and of the copy.
         until : str, optional
             Event id of the user message before which to stop; all by default.
-        kept : bool
-            Whether the copy is a part kept aside, to be listed under its parent.
+        metadata : dict, optional
+            Client metadata of the copy, such as where it comes from.
 
         Raises
         ------
@@ -357,8 +360,7 @@ class Store:
                     shutil.copytree(files, staging / "files")
                 _write(staging / "events.jsonl", journal_bytes(with_id(events, target)))
                 self._copy_workspace(staging, source, target)
-                metadata = {KEPT_FROM: source} if kept else {}
-                self._write_metadata(staging, metadata)
+                self._write_metadata(staging, metadata or {})
                 staging.replace(self.folder(target))
             finally:
                 shutil.rmtree(staging, ignore_errors=True)

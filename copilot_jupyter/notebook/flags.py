@@ -1,0 +1,148 @@
+"""The flags of the magics: declared once, parsed, completed and refused from there.
+
+Flags end at the first word that is not one, so that a prompt needs no quotes and may hold
+anything: ``%copilot --model gpt-5 What's a "--model" flag?``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from copilot_jupyter.errors import BadInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FLAG = re.compile(r"\s*(--[A-Za-z][A-Za-z0-9-]*)(?:=(?P<value>\"[^\"]*\"|'[^']*'|\S*))?(?=\s|$)")
+_VALUE = re.compile(r"\s+(?P<value>\"[^\"]*\"|'[^']*'|\S+)(?=\s|$)")
+_WORD = re.compile(r"\"[^\"]*\"|'[^']*'|\S+")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag of a magic.
+
+    Parameters
+    ----------
+    name : str
+        With its dashes.
+    value : str
+        What it takes, as the manual calls it; "" for a switch.
+    """
+
+    name: str
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What was typed behind a magic.
+
+    Parameters
+    ----------
+    flags : dict
+        Values by flag; a switch that was given is "".
+    rest : str
+        What follows the flags, as typed.
+    """
+
+    flags: dict[str, str] = field(default_factory=dict)
+    rest: str = ""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.flags
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return a flag's value."""
+        return self.flags.get(name, default)
+
+    @property
+    def words(self) -> list[str]:
+        """What follows the flags, word by word, quotes removed."""
+        return [_unquoted(word) for word in _WORD.findall(self.rest)]
+
+    def number(self, name: str, *, least: float) -> float | None:
+        """Return a flag's value as a number, None if it was not given.
+
+        Raises
+        ------
+        BadInputError
+            If it is no number or less than `least`.
+        """
+        if name not in self.flags:
+            return None
+        try:
+            value = float(self.flags[name])
+        except ValueError:
+            value = float("nan")
+        if not value >= least or value == float("inf"):
+            raise BadInputError(
+                f"{name} is {self.flags[name]!r}.", f"Give it a number of at least {least:g}."
+            )
+        return value
+
+
+def parse(magic: str, line: str, flags: Sequence[Flag], *, anywhere: bool = False) -> Parsed:
+    """Read the flags of a magic's line.
+
+    Parameters
+    ----------
+    magic : str
+        Its name, for messages.
+    line : str
+    flags : sequence of Flag
+        Those it takes.
+    anywhere : bool
+        Whether flags may follow words too; not for prompts.
+
+    Raises
+    ------
+    BadInputError
+        For an unknown flag, a missing value, or a value where none belongs.
+    """
+    known = {flag.name: flag for flag in flags}
+    found: dict[str, str] = {}
+    words: list[str] = []
+    position = 0
+    while True:
+        if match := _FLAG.match(line, position):
+            name, value = match[1], match["value"]
+            flag = known.get(name)
+            if flag is None:
+                raise _unknown(magic, name, known)
+            position = match.end()
+            if flag.value and value is None:
+                following = _VALUE.match(line, position)
+                if following is None or following["value"].startswith("--"):
+                    raise BadInputError(
+                        f"{magic} {name} takes a value.", f"Write {name} {flag.value}."
+                    )
+                value, position = following["value"], following.end()
+            elif not flag.value and value is not None:
+                raise BadInputError(f"{magic} {name} takes no value.", f"Write just {name}.")
+            found[name] = _unquoted(value or "")
+        elif anywhere and (
+            word := re.compile(r"\s*(\"[^\"]*\"|'[^']*'|\S+)").match(line, position)
+        ):
+            words.append(word[1])
+            position = word.end()
+        else:
+            break
+    rest = " ".join(words) if anywhere else line[position:].strip()
+    return Parsed(found, rest)
+
+
+def _unknown(magic: str, name: str, known: dict[str, Flag]) -> BadInputError:
+    near = difflib.get_close_matches(name, known, n=1)
+    guess = f"Did you mean {near[0]}? " if near else ""
+    takes = ", ".join(known) or "no flags"
+    return BadInputError(f"{magic} has no flag {name}.", f"{guess}It takes {takes}.")
+
+
+def _unquoted(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+        return value[1:-1]
+    return value

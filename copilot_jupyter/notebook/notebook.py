@@ -1,0 +1,331 @@
+"""This notebook: who it is, and the conversation it is bound to."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from copilot_jupyter.conversation import binding
+from copilot_jupyter.conversation.binding import METADATA_KEY, Binding, Saved
+from copilot_jupyter.conversation.conversation import Conversation, Terms
+from copilot_jupyter.errors import SessionInUseError, SessionNotFoundError
+from copilot_jupyter.events import Notice
+from copilot_jupyter.runtime.store import (
+    COPIED_FROM,
+    NOTEBOOK_ID,
+    NOTEBOOK_KERNEL,
+    NOTEBOOK_PATH,
+    check_id,
+)
+
+if TYPE_CHECKING:
+    from copilot_jupyter.conversation.answer import Answer
+    from copilot_jupyter.conversation.sessions import Sessions
+    from copilot_jupyter.notebook.frontend import FrontEnd, Identity
+
+Say = Callable[[str], None]
+
+
+class Notebook:
+    """The notebook behind this kernel and its binding.
+
+    Parameters
+    ----------
+    front_end : FrontEnd
+    sessions : Sessions
+    say : callable
+        Shows one line in the running cell.
+    """
+
+    def __init__(self, front_end: FrontEnd, sessions: Sessions, say: Say) -> None:
+        self.front_end = front_end
+        self.sessions = sessions
+        self._say = say
+        self._identity: Identity | None = None
+        self._binding: Binding | None = None
+        self._terms = Terms()
+
+    # -- who ------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> Identity:
+        """Which notebook this is; asked once, and again when its file is no longer there."""
+        known = self._identity
+        if known is None or (known.path is not None and not known.path.exists()):
+            self._identity = known = self.front_end.identity()
+        return known
+
+    @property
+    def binding(self) -> Binding | None:
+        """The binding this kernel knows, None before the first use."""
+        return self._binding
+
+    def conversation(self) -> Conversation | None:
+        """Return the conversation this kernel is bound to, None before the first use."""
+        if self._binding is None:
+            return None
+        return self.sessions.conversation(self._binding.session, self._terms)
+
+    # -- finding --------------------------------------------------------------------------
+
+    def find(self, asked: Iterable[str] = ()) -> Conversation | None:
+        """Return this notebook's conversation: out of memory, the file, or the index.
+
+        Parameters
+        ----------
+        asked : iterable of str
+            What the running cell asks; a path alone is not trusted without a prompt in common.
+
+        Returns
+        -------
+        Conversation or None
+            None where the notebook has none yet.
+
+        Raises
+        ------
+        SessionNotFoundError
+            If it is bound to a session that is gone.
+        """
+        if (known := self.conversation()) is not None:
+            return known
+        saved = self._saved()
+        if (found := saved.binding) is not None:
+            if not self.sessions.store.exists(found.session):
+                raise self._gone(found.session)
+            return self._bind(*self._settle(found, saved))
+        return self._from_index([*asked, *saved.prompts])
+
+    def _saved(self) -> Saved:
+        return binding.read_notebook(self.identity.path)
+
+    def _settle(self, found: Binding, saved: Saved) -> tuple[str, str]:
+        """Return session and notebook id for a binding found in the file: a copy is branched."""
+        store = self.sessions.store
+        metadata = store.client_metadata(found.session)
+        home = metadata.get(NOTEBOOK_PATH, "")
+        here = self.identity.path
+        if not binding.is_copy(here, found.notebook_id, home, binding.read_notebook):
+            if home and here is not None and home != str(here) and not Path(home).exists():
+                return found.session, found.notebook_id  # moved: its index follows at the next ask
+            return found.session, found.notebook_id or saved_id(saved)
+        branch = self._branch_of(found.session, here)
+        if branch:
+            return branch, store.client_metadata(branch).get(NOTEBOOK_ID, "")
+        branch = store.free_id(f"{found.session}-copy")
+        store.fork(
+            found.session,
+            branch,
+            metadata={COPIED_FROM: found.session, NOTEBOOK_PATH: str(here)},
+        )
+        self._say(
+            f"This notebook is a copy of {Path(home).name}: it goes on in a branch, {branch}. "
+            f"To share the conversation instead: %copilot_resume {found.session} --share"
+        )
+        return branch, ""
+
+    def _branch_of(self, session: str, here: Path | None) -> str:
+        """Return the branch that this copy of a notebook was given before, "" if none."""
+        store = self.sessions.store
+        for candidate in store.ids():
+            metadata = store.client_metadata(candidate)
+            if metadata.get(COPIED_FROM) == session and metadata.get(NOTEBOOK_PATH) == str(here):
+                return candidate
+        return ""
+
+    def _from_index(self, asked: list[str]) -> Conversation | None:
+        """Look among the sessions for one that names this kernel or this path."""
+        here = self.identity
+        store = self.sessions.store
+        if not here.kernel and here.path is None:
+            return None
+        former = ""
+        for candidate in store.ids():
+            metadata = store.client_metadata(candidate)
+            points = binding.find_by(metadata, kernel=here.kernel, path=here.path)
+            if points == "path" and not former:
+                turns = [turn.prompt for turn in self.sessions.turns(candidate)]
+                if not binding.knows(turns, asked):
+                    former = candidate
+                    continue
+            if points:
+                return self._bind(candidate, metadata.get(NOTEBOOK_ID, ""))
+        if former:
+            self._say(
+                f"An earlier notebook at this path used {former}; this one begins anew. "
+                f"To go on with that one: %copilot_resume {former}"
+            )
+        return None
+
+    def _gone(self, session: str) -> SessionNotFoundError:
+        error = self.sessions.store.not_found(session)
+        return SessionNotFoundError(
+            f"This notebook is bound to {session}. {error.what}",
+            f"Begin anew with %copilot_new, or bind another with %copilot_resume. {error.do}",
+        )
+
+    # -- binding --------------------------------------------------------------------------
+
+    def _bind(self, session: str, notebook_id: str = "", **terms: Any) -> Conversation:
+        here = self.identity
+        notebook_id = notebook_id or uuid.uuid4().hex
+        metadata = {NOTEBOOK_ID: notebook_id}
+        if here.path is not None:
+            metadata[NOTEBOOK_PATH] = str(here.path)
+        if here.kernel:
+            metadata[NOTEBOOK_KERNEL] = here.kernel
+        self._binding = Binding(session, here.relative_path, notebook_id)
+        self._terms = Terms(who=here.name, folder=here.folder, metadata=metadata, **terms)
+        return self.sessions.conversation(session, self._terms)
+
+    def begin(self) -> Conversation:
+        """Bind the notebook to a new session of its own, made at the first turn."""
+        session = self.sessions.new_id(self.identity.path)
+        if self.identity.path is None and not self.front_end.can_ask:
+            self._say(
+                f"Nothing here tells which notebook this is: {session} will not be found again. "
+                f"Write %copilot_resume {session} --create above to keep it."
+            )
+        return self._bind(session, saved_id(self._saved()), create=True)
+
+    def create(self, session: str) -> tuple[Conversation, bool]:
+        """Make a session with an id of one's own and bind to it.
+
+        Returns
+        -------
+        Conversation
+        bool
+            Whether it was made now; False if this notebook had made it before.
+
+        Raises
+        ------
+        SessionExistsError
+            If the id is taken by somebody else's session.
+        """
+        check_id(session)
+        store = self.sessions.store
+        saved = self._saved()
+        if store.exists(session) and self._is_ours(session, saved):
+            return self._bind(session, saved_id(saved)), False
+        notebook_id = saved_id(saved) or uuid.uuid4().hex
+        conversation = self._bind_metadata(notebook_id)
+        self.sessions.loop.call(self.sessions.create(session, self.identity.folder, conversation))
+        return self._bind(session, notebook_id), True
+
+    def _bind_metadata(self, notebook_id: str) -> dict[str, str]:
+        here = self.identity
+        metadata = {NOTEBOOK_ID: notebook_id, NOTEBOOK_KERNEL: here.kernel}
+        if here.path is not None:
+            metadata[NOTEBOOK_PATH] = str(here.path)
+        return metadata
+
+    def _is_ours(self, session: str, saved: Saved) -> bool:
+        metadata = self.sessions.store.client_metadata(session)
+        known = {b.notebook_id for b in (self._binding,) if b is not None} | saved.notebook_ids
+        here = self.identity
+        return metadata.get(NOTEBOOK_ID, "-") in known or bool(
+            binding.find_by(metadata, kernel=here.kernel, path=here.path)
+        )
+
+    def resume(
+        self, session: str, *, create: bool = False, how: str = ""
+    ) -> tuple[Conversation, str]:
+        """Bind to a session by its id.
+
+        Parameters
+        ----------
+        session : str
+        create : bool
+            Make it if it does not exist.
+        how : str
+            "" or one of "fork", "take-over", "read-only", "share".
+
+        Returns
+        -------
+        Conversation
+        str
+            The id it is bound to now: another one where a copy or a fork was made.
+
+        Raises
+        ------
+        SessionNotFoundError
+        """
+        store = self.sessions.store
+        if not store.exists(check_id(session)):
+            if not create:
+                raise store.not_found(session)
+            self.create(session)
+            return self._bind(session, self._binding.notebook_id if self._binding else ""), session
+        if how == "fork":
+            branch = store.free_id(f"{session}-fork")
+            store.fork(session, branch)
+            return self._bind(branch), branch
+        if how not in ("share", "take-over", "read-only"):
+            session, notebook_id = self._resumed(session)
+            return self._bind(session, notebook_id), session
+        terms = {"take_over": how == "take-over", "read_only": how == "read-only"}
+        return self._bind(session, saved_id(self._saved()), **terms), session
+
+    def _resumed(self, session: str) -> tuple[str, str]:
+        """Return what a typed line binds to: the session, or a copied notebook's branch of it."""
+        if self._binding is not None and self._binding.session == session:
+            return session, self._binding.notebook_id
+        saved = self._saved()
+        for found in reversed(saved.bindings):
+            metadata = self.sessions.store.client_metadata(found.session)
+            if metadata.get(COPIED_FROM) == session and self.sessions.store.exists(found.session):
+                self._say(
+                    f"This notebook is a copy and goes on in its branch {found.session}. To share "
+                    f"{session} instead: %copilot_resume {session} --share"
+                )
+                return found.session, found.notebook_id
+            if found.session == session:
+                return self._settle(found, saved)
+        return session, saved_id(saved)
+
+    def forget(self, session: str) -> None:
+        """Unbind, if the notebook is bound to this session."""
+        if self._binding is not None and self._binding.session == session:
+            self._binding = None
+
+    def branch_for_headless(self, error: SessionInUseError) -> tuple[Conversation, Notice]:
+        """Return a branch to ask in, where the session is in use and nobody can be asked.
+
+        Raises
+        ------
+        SessionInUseError
+            The same error, where somebody can.
+        """
+        if self._binding is None or self.front_end.can_ask:
+            raise error
+        session = self._binding.session
+        branch = self.sessions.store.free_id(f"{session}-fork")
+        self.sessions.store.fork(session, branch)
+        said = Notice(f"{error.what} This run goes on in a branch of it, {branch}.")
+        return self._bind(branch), said
+
+    # -- what the file carries ------------------------------------------------------------
+
+    def output_metadata(self, answer: Answer | None) -> dict[str, Any]:
+        """Return the metadata of an answer's output, which ties the file to the session."""
+        if self._binding is None:
+            return {}
+        entry = self._binding.to_metadata()
+        if answer is not None:
+            entry |= {"turn": answer.turn, "event": answer.event_id, "model": answer.model}
+            if answer.at is not None:
+                entry["at"] = answer.at.isoformat(timespec="seconds")
+        return {METADATA_KEY: entry}
+
+    def moved(self) -> None:
+        """Follow a rename: look anew who this is, and let the binding say so."""
+        self._identity = None
+        if self._binding is not None:
+            self._binding = replace(self._binding, path=self.identity.relative_path)
+
+
+def saved_id(saved: Saved) -> str:
+    """Return the notebook id that a file carries, "" if none."""
+    return saved.bindings[-1].notebook_id if saved.bindings else ""
