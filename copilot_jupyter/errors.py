@@ -84,11 +84,11 @@ class SessionInUseError(SessionError):
 
 
 class SessionTakenError(SessionError):
-    """This session was ours and another kernel took it over."""
+    """The session was ours and another kernel took it over."""
 
 
 class ReadOnlyError(SessionError):
-    """This notebook reads the session and may not write it."""
+    """The notebook reads the session and may not write it."""
 
 
 class SessionDamagedError(SessionError):

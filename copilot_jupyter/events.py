@@ -150,8 +150,11 @@ class Provider:
     config : dict
         The provider configuration handed to the SDK; empty for GitHub. May hold
         secrets: never shown, never stored.
+    system_message : str
+        What the model is told before the conversation; "" for our own text.
     """
 
     kind: str
     model: str = ""
     config: dict[str, Any] = field(default_factory=dict, repr=False)
+    system_message: str = ""

@@ -38,6 +38,10 @@ class Copilot(Configurable):
         help="A GGUF file to serve for provider 'local'; empty means the small one that "
         "`copilot-jupyter setup` fetches.",
     ).tag(config=True)
+    system_message = Unicode(
+        "",
+        help="What the model is told before the conversation; empty means our own short text.",
+    ).tag(config=True)
     stall_timeout = Float(
         120.0,
         min=0.1,
@@ -108,7 +112,7 @@ def cache_home() -> Path:
     Returns
     -------
     Path
-        ``COPILOT_JUPYTER_CACHE``, else ``copilot-jupyter`` under ``XDG_CACHE_HOME`` or ``~/.cache``.
+        ``COPILOT_JUPYTER_CACHE``, else ``copilot-jupyter`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
     """
     chosen = os.environ.get("COPILOT_JUPYTER_CACHE")
     if chosen:

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -225,13 +225,16 @@ class Conversation:
     async def _open(self, emit: Emit) -> LiveSession:
         await self._hold(emit)
         if self._live is not None:
-            if self._runtime.alive and not self._grown():
+            reached = self._runtime.reaches(self._live.provider)
+            if reached and not self._grown():
                 return self._live
-            if self._runtime.alive:
+            if reached:
                 emit(Notice(f"{self.id} went on elsewhere; this notebook has read on."))
             await self._close()
         provider = resolve(self._settings.provider, self._settings.model, os.environ)
         provider = await self._runtime.prepare(provider, self._settings.local_model)
+        if self._settings.system_message:
+            provider = replace(provider, system_message=self._settings.system_message)
         self._live = await self._resume(provider, emit)
         await self._repair(self._live, emit)
         await self._annotate(self._live)

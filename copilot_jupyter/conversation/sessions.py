@@ -250,6 +250,11 @@ class Sessions:
 
     # -- closing ---------------------------------------------------------------------------
 
+    async def release(self) -> None:
+        """Let every session go; each is resumed at its next turn."""
+        for conversation in self._open.values():
+            await conversation.release()
+
     def close(self) -> None:
         """Let every session go and end the runtime; safe to call twice."""
         if not self.loop.running:
@@ -259,11 +264,10 @@ class Sessions:
         self.loop.close()
 
     async def _close(self) -> None:
-        conversations, self._open = list(self._open.values()), {}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
-                for conversation in conversations:
-                    await conversation.release()
+                await self.release()
+        self._open.clear()
         await self.runtime.close()
 
 

@@ -16,7 +16,9 @@ def load(shell: InteractiveShell) -> None:
     """Register the magics, the transformers, the settings and the completion."""
     magics = CopilotMagics(shell)
     shell.register_magics(magics)
-    shell.configurables.append(magics.settings)
+    # Typed as a list of shells, and holds everything that %config can reach.
+    configurables: list[Any] = shell.configurables
+    configurables.append(magics.settings)
     transform.install(shell)
     shell.set_hook("complete_command", _complete, re_key=r"%%?copilot")
     atexit.register(magics.close)
@@ -30,9 +32,8 @@ def unload(shell: InteractiveShell) -> None:
         return
     magics.close()
     atexit.unregister(magics.close)
-    shell.configurables[:] = [
-        c for c in shell.configurables if c is not magics and c is not magics.settings
-    ]
+    configurables: list[Any] = shell.configurables
+    configurables[:] = [c for c in configurables if c not in (magics, magics.settings)]
     for kind in ("line", "cell"):
         for name in FLAGS:
             shell.magics_manager.magics[kind].pop(name, None)

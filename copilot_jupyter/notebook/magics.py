@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -17,7 +16,7 @@ from copilot_jupyter.notebook.notebook import Notebook
 from copilot_jupyter.settings import Copilot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -66,6 +65,7 @@ class CopilotMagics(Magics):
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
+        self._shell = shell
         self.settings = Copilot(parent=shell)
         self.front_end = FrontEnd(shell)
         self.sessions = Sessions(self.settings, say=self._say)
@@ -176,7 +176,7 @@ class CopilotMagics(Magics):
 
     def _kept(self, answer: Answer, into: str, cell: str | None) -> Answer | None:
         if into:
-            self.shell.user_ns[into] = answer
+            self._shell.user_ns[into] = answer
         return answer if cell is None else None
 
     def refuse(self, what: str, do: str) -> None:
@@ -429,16 +429,14 @@ class CopilotMagics(Magics):
             raise BadInputError(
                 "%copilot_login takes no words.", "Type the token when asked, never in a cell."
             )
-        self._say(
-            sign_in.login(
-                self.sessions,
-                host=parsed.get("--host"),
-                token="--token" in parsed,
-                can_ask=self.front_end.can_ask,
-                say=self._say,
-                hidden=getpass.getpass,
-            )
+        lines = sign_in.login(
+            self.sessions,
+            parsed.get("--host"),
+            token="--token" in parsed,
+            can_ask=self.front_end.can_ask,
+            show=self._show_for_now,
         )
+        self._say("\n".join(lines))
 
     @no_var_expand
     @line_magic
@@ -452,7 +450,7 @@ class CopilotMagics(Magics):
         from copilot_jupyter.notebook import sign_in
 
         self._no_words("copilot_logout", line)
-        self._say(sign_in.logout(self.sessions))
+        self._say("\n".join(sign_in.logout(self.sessions)))
 
     # -- helpers --------------------------------------------------------------------------
 
@@ -526,9 +524,20 @@ class CopilotMagics(Magics):
     def _say(self, line: str) -> None:
         self._show(render.plain_bundle(line))
 
+    def _show_for_now(self, lines: Sequence[str]) -> Callable[[], None]:
+        """Show lines, and return what takes them away again."""
+        text = "\n".join(lines)
+        if self.front_end.kernel is None:
+            self._say(text)
+            return lambda: None
+        from IPython.display import display
+
+        handle = display(render.plain_bundle(text), raw=True, display_id=True)
+        return lambda: handle.update(render.plain_bundle("…"), raw=True)
+
     def _show(self, bundle: render.Bundle, metadata: dict[str, Any] | None = None) -> None:
         if self.front_end.kernel is None:
-            print(bundle["text/plain"])
+            print(bundle["text/plain"])  # noqa: T201 -- a terminal
             return
         from IPython.display import display
 

@@ -1,4 +1,4 @@
-"""This notebook: who it is, and the conversation it is bound to."""
+"""The notebook behind a kernel: who it is, and the conversation it is bound to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What signing in says and asks in a notebook; the magics print and call.
+"""Signing in and out from a notebook: what is said, what is asked, in which order.
 
 Plain lines of text, no IPython. The token is asked for with the hidden prompt of
 `getpass`, which ipykernel sends to the page, and is a `Token` from there on.
@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import os
 import warnings
 from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.runtime.account import GITHUB, SIGNED_IN, WHAT_IS_TAKEN, Token
+from copilot_jupyter.runtime.account import (
+    GITHUB,
+    SIGNED_IN,
+    WHAT_IS_TAKEN,
+    BrowserSignIn,
+    Token,
+    check_host,
+    login_with_token,
+)
+from copilot_jupyter.runtime.account import logout as sign_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from copilot_jupyter.conversation.sessions import Sessions
     from copilot_jupyter.runtime.account import Account, SignedOut, SignInStep
 
 #: Shorter ones are typing errors: GitHub's own have 40 characters and more.
@@ -38,6 +49,95 @@ _NOBODY = (
     "Set COPILOT_GITHUB_TOKEN before the kernel starts, or sign in from a notebook "
     "that is open in a browser.",
 )
+
+
+def login(
+    sessions: Sessions,
+    host: str,
+    *,
+    token: bool,
+    can_ask: bool,
+    show: Callable[[Sequence[str]], Callable[[], None]],
+) -> list[str]:
+    """Sign in to GitHub, through the browser or with a token typed hidden.
+
+    Parameters
+    ----------
+    sessions : Sessions
+    host : str
+        As `check_host` takes it; empty for github.com.
+    token : bool
+        Ask for a token.
+    can_ask : bool
+        Whether somebody is there to answer.
+    show : callable
+        Shows lines at once and returns what takes them away again: the address of a
+        sign-in is not for the saved notebook.
+
+    Returns
+    -------
+    list of str
+        What to show at the end.
+
+    Raises
+    ------
+    BadInputError, SetupError
+    """
+    where = check_host(host)
+    if not can_ask:
+        raise BadInputError(*_NOBODY)
+    call = sessions.loop.call
+    if token:
+        # Looked up now: ipykernel puts its own getpass in this place while a cell runs.
+        typed = ask_token(getpass.getpass, where)
+        client = call(sessions.runtime.client(signs_in=True))
+        account: Account | None = call(login_with_token(client, typed, where))
+    else:
+        account = _through_browser(sessions, where, show)
+    call(sessions.release())
+    return signed_in_lines(account)
+
+
+def logout(sessions: Sessions) -> list[str]:
+    """Sign out of GitHub and return what to show.
+
+    Parameters
+    ----------
+    sessions : Sessions
+
+    Raises
+    ------
+    SetupError
+    """
+    call = sessions.loop.call
+    client = call(sessions.runtime.client(signs_in=True))
+    result = call(sign_out(client, sessions.store.home))
+    if result is not None:
+        call(sessions.release())
+        if result.restart:
+            call(sessions.runtime.close())
+    return signed_out_lines(result)
+
+
+def _through_browser(
+    sessions: Sessions, host: str, show: Callable[[Sequence[str]], Callable[[], None]]
+) -> Account | None:
+    call = sessions.loop.call
+    flow = BrowserSignIn(call(sessions.runtime.client(signs_in=True)), host)
+    try:
+        take_away = show(login_lines(call(flow.begin()), remote=is_remote(os.environ)))
+        try:
+            account = call(flow.finish())
+        finally:
+            take_away()
+        if account is None:
+            *lines, question = file_question(sessions.store.home / "config.json")
+            show(lines)
+            agreed = input(question).strip().lower() in ("y", "yes")
+            account = call(flow.allow_file(yes=agreed))
+        return account
+    finally:
+        call(flow.close())
 
 
 def is_remote(environment: Mapping[str, str]) -> bool:

@@ -28,7 +28,7 @@ _CALL = re.compile(
 _NOT_FIRST = "'%%copilot has to be the first line of its cell.', 'Move what stands before it.'"
 
 
-class AskLine(TokenTransformBase):  # type: ignore[misc]  # IPython is not typed
+class AskLine(TokenTransformBase):
     """``%copilot ...`` and ``x = %copilot ...`` up to the end of the line, ``?`` included."""
 
     priority = 1  # before IPython's help (5) and magics (10)
@@ -98,7 +98,7 @@ def _awaited(line: str) -> str:
 
 
 def _inside_a_magic() -> bool:
-    frame: Any = sys._getframe(1)
+    frame: Any = sys._getframe(1)  # noqa: SLF001 -- the only way to see who transforms
     while frame is not None:
         if frame.f_code.co_name in ("run_cell_magic", "run_line_magic"):
             return True

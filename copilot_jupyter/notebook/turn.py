@@ -90,7 +90,7 @@ class RunningTurn:
         self._task = asyncio.current_task()
         try:
             self.answer = await ask(self._emit)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- handed to the cell, which raises it
             self.error = error
         finally:
             self.done.set()

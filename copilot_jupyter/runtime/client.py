@@ -121,7 +121,7 @@ class Runtime:
             return
         try:
             await asyncio.wait_for(client.stop(), _STOP)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- an ExceptionGroup, a timeout, anything
             logger.debug("stopping the runtime: %s", error)
             with contextlib.suppress(Exception):
                 await client.force_stop()
@@ -145,7 +145,12 @@ class Runtime:
         if provider.kind == "local":
             server = await asyncio.to_thread(self._serve, local_model)
             config = {"type": "openai", "base_url": server.base_url, "api_key": server.api_key}
-            return replace(provider, model=provider.model or server.name, config=config)
+            return replace(
+                provider,
+                model=provider.model or server.name,
+                config=config,
+                system_message=server.system_prompt,
+            )
         if provider.kind == "byok" and not provider.model:
             names = await list_models(provider)
             if len(names) != 1:
@@ -181,13 +186,18 @@ class Runtime:
             raise translate.from_sdk(error) from error
         return (status.login or "somebody") if status.isAuthenticated else ""
 
+    def reaches(self, provider: Provider) -> bool:
+        """Whether a session that was opened with this provider can still be asked."""
+        if provider.kind != "local":
+            return self.alive
+        return self.alive and self._model_server is not None and self._model_server.running
+
     def _serve(self, path: str) -> LocalModel:
-        from .local_model import LocalModel, fetch_model
+        from copilot_jupyter.runtime.local_model import LocalModel
 
         if self._model_server is None:
-            server = LocalModel(Path(path) if path else fetch_model(self._say))
-            server.start()
-            self._model_server = server
+            self._model_server = LocalModel(Path(path) if path else None)
+        self._model_server.start(self._say)
         return self._model_server
 
     # -- sessions --------------------------------------------------------------------------
@@ -311,7 +321,7 @@ def _options(provider: Provider, folder: str) -> dict[str, Any]:
         "client_name": CLIENT_NAME,
         "working_directory": folder,
         "streaming": True,
-        "system_message": {"mode": "replace", "content": SYSTEM_MESSAGE},
+        "system_message": {"mode": "replace", "content": provider.system_message or SYSTEM_MESSAGE},
         "available_tools": [],
         "skip_custom_instructions": True,
         "on_permission_request": _refuse,

@@ -22,11 +22,11 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import weakref
 import zipfile
+from collections import deque
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -201,7 +201,8 @@ class LocalModel:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.name = MODEL_NAME if path is None else path.stem
+        self._is_small = path is None or path.name == MODEL_FILE
+        self.name = path.stem if path and not self._is_small else MODEL_NAME
         self.api_key = secrets.token_urlsafe(24)
         self._path = path
         self._address = ""
@@ -255,7 +256,7 @@ class LocalModel:
         path = fetch_model(tell) if self._path is None else self._path
         tell(f"Starting the local model {self.name} ...")
         order = {"model": str(path.absolute()), "name": self.name, "key": self.api_key}
-        if self._path is None:
+        if self._is_small:
             order["template"] = _TEMPLATE
         self._server = _Server(order)
         try:
@@ -277,18 +278,23 @@ class _Server:
 
     def __init__(self, order: dict[str, str]) -> None:
         self._model = order["model"]
-        self._log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             # -P: files of the notebook's folder must not stand in for modules.
             [sys.executable, "-P", "-m", __spec__.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._log,
+            stderr=subprocess.PIPE,
             # A Jupyter interrupt goes to the whole process group of the kernel.
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
-        self.stop = weakref.finalize(self, _stop, self.process, self._log, os.getpid())
+        # The end of the log; read all the time, or a full pipe would stop the server.
+        self._log: deque[bytes] = deque(maxlen=6)
+        self._reader = threading.Thread(
+            target=self._log.extend, args=(_pipe(self.process.stderr),), daemon=True
+        )
+        self._reader.start()
+        self.stop = weakref.finalize(self, _stop, self.process, self._reader, os.getpid())
         # Not on the command line: there, everybody on the machine could read the key.
         line = json.dumps({**order, "parent": os.getpid()}).encode() + b"\n"
         with contextlib.suppress(OSError):  # it died at once; address() says so
@@ -315,9 +321,10 @@ class _Server:
         return address
 
     def _end_of_log(self) -> str:
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").splitlines()
-        return "\n".join(f"  {line}" for line in lines[-6:] if line.strip())
+        if self.process.poll() is not None:
+            self._reader.join(1.0)  # all that it said is in the pipe
+        lines = [line.decode(errors="replace").rstrip() for line in tuple(self._log)]
+        return "\n".join(f"  {line}" for line in lines if line)
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
@@ -338,7 +345,7 @@ def _is_healthy(address: str) -> bool:
         connection.close()
 
 
-def _stop(process: subprocess.Popen[bytes], log: IO[bytes], owner: int) -> None:
+def _stop(process: subprocess.Popen[bytes], reader: threading.Thread, owner: int) -> None:
     """End the server, unless this process is a fork of the one that started it."""
     if os.getpid() != owner:
         return
@@ -349,8 +356,9 @@ def _stop(process: subprocess.Popen[bytes], log: IO[bytes], owner: int) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    reader.join(1.0)
     _pipe(process.stdout).close()
-    log.close()
+    _pipe(process.stderr).close()
 
 
 # --- Serving, seen from the child --------------------------------------------
@@ -367,10 +375,13 @@ def _serve() -> None:
     report = os.dup(1)
     os.dup2(2, 1)
     if hasattr(os, "nice"):
-        os.nice(10)  # the person's own work comes first
+        os.nice(5)  # the person's own work comes first
     import xllamacpp
 
-    server = xllamacpp.Server(_parameters(xllamacpp, order))
+    try:
+        server = xllamacpp.Server(_parameters(xllamacpp, order))
+    except RuntimeError as error:  # llama.cpp has logged the reason just before
+        sys.exit(str(error))
     os.write(report, server.listening_address.encode() + b"\n")
     # A fork of the parent may hold the other end of our input, so ask for the parent too.
     while os.name == "nt" or os.getppid() == order["parent"]:
@@ -379,7 +390,8 @@ def _serve() -> None:
 
 
 def _end_with_input() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin, whose lock would be held at an ordinary end
+        pass
     os._exit(0)
 
 

@@ -332,11 +332,10 @@ def _fetch_with_sdk(progress: Callable[[str], None]) -> Path:
 def _reach(url: str) -> None:
     """Fail at once where there is no way to `url`; the SDK would try three times."""
     from http.client import HTTPException
-    from urllib.request import urlopen
+    from urllib.request import build_opener
 
     try:
-        with urlopen(url, timeout=GITHUB_PATIENCE):
-            pass
+        build_opener().open(url, timeout=GITHUB_PATIENCE).close()
     except (OSError, HTTPException, ValueError) as error:
         raise _NotHereError(f"{url} cannot be reached ({_short(str(error))})") from None
 

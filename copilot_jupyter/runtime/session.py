@@ -220,7 +220,7 @@ class LiveSession:
         """Return the session's usage as the runtime counts it, {} where it does not."""
         try:
             metrics = await self._raw.rpc.usage.get_metrics()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- the SDK raises bare Exception
             logger.debug("no usage of %s: %s", self.id, error)
             return {}
         return dict(metrics.to_dict())
@@ -231,5 +231,5 @@ class LiveSession:
             await asyncio.wait_for(self._raw.disconnect(), _ABORT)
         except CopilotError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- the SDK raises bare Exception
             logger.debug("closing %s: %s", self.id, error)

@@ -240,7 +240,7 @@ class Store:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
             text = (self.folder(session_id) / "workspace.yaml").read_text(encoding="utf-8")
-            value = yaml.load(text, Loader=loader)
+            value = yaml.load(text, Loader=loader)  # noqa: S506 -- a safe loader, in C or Python
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             return {}
         return value if isinstance(value, dict) else {}
