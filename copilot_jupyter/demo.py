@@ -14,15 +14,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.errors import SetupError
 from copilot_jupyter.runtime.local_model import LocalModel, fetch_model
 from copilot_jupyter.runtime.locate import ensure_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NOTEBOOK = "01-quickstart.ipynb"
 
@@ -128,7 +130,8 @@ def _execute(path: Path, environment: dict[str, str]) -> list[str]:
     client = NotebookClient(notebook, km=manager, timeout=_CELL_SECONDS)
     started = {**os.environ, **environment, "JPY_SESSION_NAME": str(path)}
     answers = []
-    with client.setup_kernel(cwd=str(path.parent), env=started):
+    quiet = subprocess.DEVNULL
+    with client.setup_kernel(cwd=str(path.parent), env=started, stderr=quiet):
         for index, cell in enumerate(notebook.cells):
             if AFTER_RESTART in cell.metadata.get("tags", ()):
                 print("Restarting the kernel ...")

@@ -196,6 +196,8 @@ class LocalModel:
     ----------
     name : str
         What a request calls the model.
+    system_prompt : str
+        What this model should be told first; "" for any other than the small one.
     api_key : str
         The token without which the server answers nobody.
     """
@@ -203,6 +205,7 @@ class LocalModel:
     def __init__(self, path: Path | None = None) -> None:
         self._is_small = path is None or path.name == MODEL_FILE
         self.name = path.stem if path and not self._is_small else MODEL_NAME
+        self.system_prompt = SYSTEM_PROMPT if self._is_small else ""
         self.api_key = secrets.token_urlsafe(24)
         self._path = path
         self._address = ""
