@@ -11,7 +11,6 @@ From Python the same: ``copilot_jupyter.ask("...")`` returns the `Answer`,
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ __all__ = [
     "load_ipython_extension",
     "unload_ipython_extension",
 ]
-
-__version__ = version("copilot-jupyter")
 
 _HOMES = {
     "Answer": "conversation.answer",
@@ -62,4 +59,8 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("copilot-jupyter")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from copilot_jupyter.conversation import doctor
-from copilot_jupyter.conversation.sessions import Sessions, parse_age
 from copilot_jupyter.errors import BadInputError, SessionInUseError
-from copilot_jupyter.notebook import listing, render, turn
 from copilot_jupyter.notebook.flags import Flag, Parsed, parse
-from copilot_jupyter.notebook.frontend import FrontEnd
-from copilot_jupyter.notebook.notebook import Notebook
 from copilot_jupyter.settings import Copilot
 
 if TYPE_CHECKING:
@@ -22,6 +18,10 @@ if TYPE_CHECKING:
 
     from copilot_jupyter.conversation.answer import Answer
     from copilot_jupyter.conversation.conversation import Conversation
+    from copilot_jupyter.conversation.sessions import Sessions
+    from copilot_jupyter.notebook import render, turn
+    from copilot_jupyter.notebook.frontend import FrontEnd
+    from copilot_jupyter.notebook.notebook import Notebook
 
 #: The flags of every magic: what is parsed, completed and named when one is mistyped.
 FLAGS: dict[str, tuple[Flag, ...]] = {
@@ -67,13 +67,34 @@ class CopilotMagics(Magics):
         super().__init__(shell)
         self._shell = shell
         self.settings = Copilot(parent=shell)
-        self.front_end = FrontEnd(shell)
-        self.sessions = Sessions(self.settings, say=self._say)
-        self.notebook = Notebook(self.front_end, self.sessions, self._say)
+
+    # What the magics work with is made, and imported, at first use: %load_ext stays cheap.
+
+    @cached_property
+    def front_end(self) -> FrontEnd:
+        """The front end behind the shell."""
+        from copilot_jupyter.notebook.frontend import FrontEnd
+
+        return FrontEnd(self._shell)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The sessions of the state folder; owned, and closed by `close`."""
+        from copilot_jupyter.conversation.sessions import Sessions
+
+        return Sessions(self.settings, say=self._say)
+
+    @cached_property
+    def notebook(self) -> Notebook:
+        """The notebook and its binding."""
+        from copilot_jupyter.notebook.notebook import Notebook
+
+        return Notebook(self.front_end, self.sessions, self._say)
 
     def close(self) -> None:
-        """Let the sessions go and end the runtime."""
-        self.sessions.close()
+        """Let the sessions go and end the runtime; nothing if they were never used."""
+        if "sessions" in self.__dict__:
+            self.sessions.close()
 
     # -- asking ---------------------------------------------------------------------------
 
@@ -101,6 +122,8 @@ class CopilotMagics(Magics):
 
         The stop button withdraws the prompt: the session is as if it had not been asked.
         """
+        from copilot_jupyter.notebook import turn
+
         make, into = self._prepared(line, cell)
         return self._kept(turn.drive_sync(make), into, cell)
 
@@ -113,6 +136,8 @@ class CopilotMagics(Magics):
         return await self._awaited(line, cell)
 
     async def _awaited(self, line: str, cell: str | None) -> Answer | None:
+        from copilot_jupyter.notebook import turn
+
         make, into = self._prepared(line, cell)
         return self._kept(await turn.drive(make), into, cell)
 
@@ -147,6 +172,8 @@ class CopilotMagics(Magics):
     def _asking(
         self, conversation: Conversation, prompt: str, model: str, timeout: float | None
     ) -> Callable[[turn.Waker], turn.Steps]:
+        from copilot_jupyter.notebook import turn
+
         def ask(emit: turn.Emit) -> Any:
             return self._ask_or_branch(conversation, prompt, model, timeout, emit)
 
@@ -245,6 +272,8 @@ class CopilotMagics(Magics):
 
         TEXT shows only those whose id or name holds it; --all shows more than 20.
         """
+        from copilot_jupyter.notebook import listing
+
         parsed = self._parsed("copilot_sessions", line)
         here = self.notebook.identity
         found = self.sessions.listed(parsed.rest, notebook=here.path, folder=here.folder)
@@ -263,6 +292,8 @@ class CopilotMagics(Magics):
         --last N       only the last N turns
         --export FILE  write it as Markdown, or as JSON Lines (one typed event a line)
         """
+        from copilot_jupyter.notebook import listing
+
         parsed = self._parsed("copilot_history", line)
         session = self._one_id("copilot_history", parsed) or self._bound_id()
         turns = self.sessions.turns(session)
@@ -315,6 +346,9 @@ class CopilotMagics(Magics):
         Only sessions that were made here are moved, never a terminal's. %copilot_undo
         brings them back.
         """
+        from copilot_jupyter.conversation.sessions import parse_age
+        from copilot_jupyter.notebook import listing
+
         parsed = self._parsed("copilot_cleanup", line)
         if "--older-than" not in parsed:
             raise BadInputError("No age is given.", "Write %copilot_cleanup --older-than 30d.")
@@ -355,6 +389,8 @@ class CopilotMagics(Magics):
 
             %copilot_release
         """
+        from copilot_jupyter.notebook import listing
+
         self._no_words("copilot_release", line)
         session = self._bound_id()
         conversation = self.notebook.conversation()
@@ -373,6 +409,8 @@ class CopilotMagics(Magics):
 
             %copilot_status
         """
+        from copilot_jupyter.notebook import listing
+
         self._no_words("copilot_status", line)
         self._show(listing.status(self.notebook, self.sessions))
 
@@ -385,6 +423,8 @@ class CopilotMagics(Magics):
 
             %copilot_models
         """
+        from copilot_jupyter.notebook import listing
+
         self._no_words("copilot_models", line)
         provider, names = self.sessions.loop.call(self.sessions.models())
         self._show(listing.models(provider, names))
@@ -400,6 +440,9 @@ class CopilotMagics(Magics):
 
         --fix  repair a transcript that the runtime refuses; the damaged file is kept
         """
+        from copilot_jupyter.conversation import doctor
+        from copilot_jupyter.notebook import listing
+
         parsed = self._parsed("copilot_doctor", line)
         session = self._one_id("copilot_doctor", parsed)
         if not session:
@@ -483,6 +526,8 @@ class CopilotMagics(Magics):
 
     def _choose(self) -> str:
         """Let the person choose a session from a numbered list."""
+        from copilot_jupyter.notebook import listing
+
         here = self.notebook.identity
         found = list(self.sessions.listed(notebook=here.path, folder=here.folder))
         if not found:
@@ -515,6 +560,8 @@ class CopilotMagics(Magics):
         self.front_end.replace_line(rf"^[ \t]*%(?:{name})\b.*$", new)
 
     def _show_bound(self, conversation: Conversation) -> None:
+        from copilot_jupyter.notebook import listing, render
+
         turns = self.sessions.turns(conversation.id) if conversation.exists else []
         self._show(
             render.plain_bundle(listing.bound(conversation, turns)),
@@ -522,10 +569,14 @@ class CopilotMagics(Magics):
         )
 
     def _say(self, line: str) -> None:
+        from copilot_jupyter.notebook import render
+
         self._show(render.plain_bundle(line))
 
     def _show_for_now(self, lines: Sequence[str]) -> Callable[[], None]:
         """Show lines, and return what takes them away again."""
+        from copilot_jupyter.notebook import render
+
         text = "\n".join(lines)
         if self.front_end.kernel is None:
             self._say(text)

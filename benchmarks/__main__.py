@@ -1,0 +1,122 @@
+"""Ratios against the bare SDK and bare IPython, both in one run on this machine.
+
+Run with ``make bench``. Each figure is a median of at least five; the model is scripted
+and answers at once, so that what is timed is everything but the model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from drivers import NotebookKernel
+from scripted_model import ScriptedModel
+
+from copilot_jupyter.runtime.locate import ensure_runtime
+
+HERE = Path(__file__).parent
+ROUNDS = 7
+TURNS = 20
+
+
+def main() -> int:
+    """Measure, print the table, and return 1 where a target is missed."""
+    program = str(ensure_runtime(print))
+    with ScriptedModel() as model, tempfile.TemporaryDirectory() as folder:
+        environment = {
+            **model.environment(),
+            "COPILOT_HOME": f"{folder}/home",
+            "COPILOT_CLI_PATH": program,
+        }
+        os.environ.update(environment)
+        rows = [load(), *turns(environment, Path(folder)), restart(environment, Path(folder))]
+    width = max(len(row[0]) for row in rows)
+    print(f"{'what':<{width}}  {'ours':>9}  {'baseline':>9}  {'figure':>9}  target")
+    for name, ours, baseline, figure, target, met in rows:
+        mark = "" if met else "  MISSED"
+        print(f"{name:<{width}}  {ours:>9}  {baseline:>9}  {figure:>9}  {target}{mark}")
+    return 0 if all(row[-1] for row in rows) else 1
+
+
+def load() -> tuple[str, str, str, str, str, bool]:
+    """Time ``%load_ext`` against a shell that loads nothing."""
+    bare = [run_script("shell.py")["seconds"] for _ in range(ROUNDS)]
+    ours = [run_script("shell.py", "copilot_jupyter")["seconds"] for _ in range(ROUNDS)]
+    added = statistics.median(ours) - statistics.median(bare)
+    return row("%load_ext over bare IPython", ours, bare, f"+{ms(added)}", "+100 ms", added < 0.1)
+
+
+def turns(environment: dict[str, str], folder: Path) -> list[tuple[str, str, str, str, str, bool]]:
+    """Time later turns in a kernel against the SDK's own, and against an empty cell."""
+    bare = run_script("bare_sdk.py", "turns", f"bench-{time.time_ns()}", str(TURNS))["turns"]
+    with NotebookKernel(path=folder / "bench.ipynb", answers=[], env=environment) as kernel:
+        kernel.run("%load_ext copilot_jupyter").ok()
+        kernel.run("%%copilot\nwarm up").ok()
+        empty = [kernel.run("None").ok().elapsed for _ in range(TURNS)]
+        ours = [kernel.run(f"%%copilot\nturn {n}").ok().elapsed for n in range(TURNS)]
+    added = statistics.median(ours) - statistics.median(empty) - statistics.median(bare)
+    return [row("a turn over the SDK's own", ours, bare, f"+{ms(added)}", "+25 ms", added < 0.025)]
+
+
+def restart(environment: dict[str, str], folder: Path) -> tuple[str, str, str, str, str, bool]:
+    """Time from the start of a process to the first answer of a resumed session."""
+    session = f"bench-{time.time_ns()}"
+    run_script("bare_sdk.py", "turns", session, "3")
+    bare, ours = [], []
+    for _ in range(ROUNDS):
+        began = time.monotonic()
+        run_script("bare_sdk.py", "resume", session)
+        bare.append(time.monotonic() - began)
+        ours.append(restarted(session, environment, folder))
+    ratio = statistics.median(ours) / statistics.median(bare)
+    return row("restart to first answer", ours, bare, f"x {ratio:.2f}", "x 1.30", ratio < 1.3)
+
+
+def restarted(session: str, environment: dict[str, str], folder: Path) -> float:
+    """Return the seconds from a kernel's start to its first answer."""
+    shutil.rmtree(folder / "kernel", ignore_errors=True)
+    (folder / "kernel").mkdir()
+    began = time.monotonic()
+    with NotebookKernel(path=folder / "kernel" / "a.ipynb", answers=[], env=environment) as kernel:
+        kernel.run(f"%load_ext copilot_jupyter\n%copilot_resume {session}").ok()
+        kernel.run("%%copilot\nWhat were we discussing?").ok()
+        return time.monotonic() - began
+
+
+def run_script(name: str, *arguments: str) -> dict[str, list[float]]:
+    """Run one of the scripts beside this file in a process of its own; return what it says."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / name), *arguments], capture_output=True, check=True, text=True
+    )
+    value: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
+    return value
+
+
+def row(
+    name: str,
+    ours: list[float],
+    baseline: list[float],
+    figure: str,
+    target: str,
+    met: bool,  # noqa: FBT001 -- a column
+) -> tuple[str, str, str, str, str, bool]:
+    """Return one line of the table."""
+    return name, ms(statistics.median(ours)), ms(statistics.median(baseline)), figure, target, met
+
+
+def ms(seconds: float) -> str:
+    """Return seconds as milliseconds."""
+    return f"{seconds * 1000:.1f} ms"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
