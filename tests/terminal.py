@@ -57,6 +57,7 @@ WINDOW = (80, 200)
 
 TRUST = "Do you trust the files in this folder?"
 READY = "/ commands"
+IN_USE = "Session in use"
 LEAVING = "again to exit"
 
 
@@ -135,7 +136,7 @@ def _run(command: list[str], limit: float, env: Mapping[str, str] | None = None)
 _CONTROL = re.compile(
     r"\x1b\[(?P<private>[<=>?]?)(?P<numbers>[0-9;:]*)[ -/]*(?P<final>[@-~])"  # CSI
     r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\)"  # titles, colours, links, pictures
-    r"|\x1b[ -/]+[0-~]|\x1b[0-Z\\`-~]"  # character sets, keypad
+    r"|\x1b[ -/]+[0-~]|\x1b[0-OQ-WYZ\\`-~]"  # character sets, keypad
     r"|[\x00-\x1a\x1c-\x1f\x7f]",
     re.DOTALL,
 )
@@ -153,6 +154,8 @@ class Screen:
         self.columns = columns
         self._cells: list[list[str]] = []
         self._row = self._column = 0
+        self._top, self._bottom = 0, rows - 1
+        self._wraps = True
         self._rest = ""
         self._clear()
 
@@ -182,39 +185,70 @@ class Screen:
     def _put(self, character: str) -> None:
         width = 2 if unicodedata.east_asian_width(character) in "WF" else 1
         if self._column + width > self.columns:
-            self._column = 0
-            self._line_feed()
+            if self._wraps:
+                self._column = 0
+                self._line_feed()
+            else:
+                self._column = self.columns - width
         self._cells[self._row][self._column] = character
         if width == 2:
             self._cells[self._row][self._column + 1] = ""
         self._column += width
 
     def _line_feed(self) -> None:
-        if self._row < self.rows - 1:
-            self._row += 1
+        if self._row == self._bottom:
+            self._scroll(self._top, 1)
         else:
-            self._cells = [*self._cells[1:], [" "] * self.columns]
+            self._row = min(self._row + 1, self.rows - 1)
+
+    def _scroll(self, top: int, count: int) -> None:
+        """Move the rows from `top` to the bottom margin up, or down if `count` is negative."""
+        height = self._bottom + 1 - top
+        blank = [[" "] * self.columns for _ in range(min(abs(count), height))]
+        rows = self._cells[top : self._bottom + 1]
+        moved = [*rows, *blank][-height:] if count > 0 else [*blank, *rows][:height]
+        self._cells[top : self._bottom + 1] = moved
 
     def _control(self, match: re.Match[str]) -> None:
         final = match["final"]
         if final is None:
-            match match[0]:
-                case "\r":
-                    self._column = 0
-                case "\n":
-                    self._line_feed()
-                case "\b":
-                    self._column = max(self._column - 1, 0)
+            self._character(match[0])
             return
         if match["private"]:
-            if match["numbers"] == "1049" and final in "hl":
-                self._clear()
+            match match["numbers"], final:
+                case "1049", "h" | "l":
+                    self._clear()
+                case "7", "h" | "l":
+                    self._wraps = final == "h"
             return
         numbers = [int(n) if n.isdigit() else 0 for n in match["numbers"].split(";")]
-        if final in "JKX":
-            self._erase(final, numbers[0])
-        else:
-            self._move(final, numbers)
+        count = max(numbers[0], 1)
+        match final:
+            case "J" | "K" | "X":
+                self._erase(final, numbers[0])
+            case "S" | "T":
+                self._scroll(self._top, count if final == "S" else -count)
+            case "M" | "L" if self._top <= self._row <= self._bottom:
+                self._scroll(self._row, count if final == "M" else -count)
+            case "r":
+                self._top = count - 1
+                self._bottom = min([*numbers, 0][1] or self.rows, self.rows) - 1
+                self._row = self._column = 0
+            case _:
+                self._move(final, numbers)
+
+    def _character(self, control: str) -> None:
+        match control:
+            case "\r":
+                self._column = 0
+            case "\n":
+                self._line_feed()
+            case "\b":
+                self._column = max(self._column - 1, 0)
+            case "\x1bM" if self._row == self._top:
+                self._scroll(self._top, -1)
+            case "\x1bM":
+                self._row = max(self._row - 1, 0)
 
     def _move(self, final: str, numbers: list[int]) -> None:
         count = max(numbers[0], 1)
@@ -300,7 +334,7 @@ class Terminal:
     @property
     def pid(self) -> int:
         """The process id of the running CLI."""
-        return self._started.pid
+        return int(self._started.pid)
 
     @property
     def screen(self) -> str:
@@ -320,7 +354,8 @@ class Terminal:
         cwd : Path
             The folder in which the command is typed.
         trust : bool, optional
-            Whether to answer the question about the folder and wait for the composer.
+            Whether to answer the question about the folder, and wait for the composer or
+            for the question whether to resume a session that is in use.
         """
         if self._child is not None:
             msg = "this terminal is running copilot already"
@@ -343,7 +378,7 @@ class Terminal:
         self._reader.start()
         if trust:
             self.trust_folder()
-            self.wait_for(READY)
+            self._wait(lambda: self.shows(READY) or self.shows(IN_USE), LIMIT, "the composer")
 
     def trust_folder(self) -> None:
         """Answer "Yes" to the question whether the files in this folder are trusted."""
@@ -395,7 +430,8 @@ class Terminal:
         child.send("\x03")
         self._wait(lambda: self._ended, timeout, "the end of copilot")
         self.close()
-        return -1 if child.exitstatus is None else int(child.exitstatus)
+        code: int | None = child.exitstatus
+        return -1 if code is None else code
 
     def close(self) -> None:
         """End the CLI if it still runs; only ever the one that was started here."""

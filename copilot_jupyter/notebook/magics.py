@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from copilot_jupyter.errors import BadInputError, SessionInUseError
+from copilot_jupyter.errors import BadInputError, SessionInUseError, TurnInterrupted
 from copilot_jupyter.notebook.flags import Flag, Parsed, parse
 from copilot_jupyter.settings import Copilot
 
@@ -540,7 +540,7 @@ class CopilotMagics(Magics):
             )
         shown = found[:_LISTED]
         self._show(listing.numbered(shown, self.sessions))
-        typed = input(f"Number 1 to {len(shown)}, or an id (empty: none): ").strip()
+        typed = self._typed(f"Number 1 to {len(shown)}, or an id (empty: none): ")
         if not typed:
             raise BadInputError("No session was chosen.", "Write %copilot_resume ID.")
         if typed.isdecimal() and 1 <= int(typed) <= len(shown):
@@ -552,7 +552,14 @@ class CopilotMagics(Magics):
             raise BadInputError(
                 f"{question} Nobody is here to say yes.", f"Add {flag} to do it unasked."
             )
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        return self._typed(f"{question} [y/N] ").lower() in ("y", "yes")
+
+    def _typed(self, question: str) -> str:
+        """Ask the person; the stop button ends that in one line, not in IPython's traceback."""
+        try:
+            return input(question).strip()
+        except (KeyboardInterrupt, EOFError):
+            raise TurnInterrupted("Interrupted; nothing was done.") from None
 
     def _rewrite(self, new: str) -> None:
         """Put `new` in the place of the line that runs now."""

@@ -100,11 +100,14 @@ class Runtime:
                 asyncio.to_thread(ensure_runtime, self._say), asyncio.to_thread(_import_sdk)
             )
             client = _make_client(program, self.store.home, signs_in=signs_in)
+            self._client, self._signs_in = client, signs_in
             try:
                 await client.start()
-            except Exception as error:
-                raise translate.from_sdk(error) from error
-            self._client, self._signs_in = client, signs_in
+            except BaseException as error:  # cancelled too: no process may be left behind
+                await asyncio.shield(self._end())
+                if isinstance(error, Exception):
+                    raise translate.from_sdk(error) from error
+                raise
             return client
 
     async def close(self) -> None:
@@ -119,12 +122,16 @@ class Runtime:
         client, self._client = self._client, None
         if client is None:
             return
+        process = _process(client)
         try:
             await asyncio.wait_for(client.stop(), _STOP)
         except Exception as error:  # noqa: BLE001 -- an ExceptionGroup, a timeout, anything
             logger.debug("stopping the runtime: %s", error)
             with contextlib.suppress(Exception):
                 await client.force_stop()
+        finally:
+            for pipe in (process.stdout, process.stderr) if process is not None else ():
+                pipe.close()  # the SDK leaves them open: two descriptors a restart
 
     # -- providers -------------------------------------------------------------------------
 

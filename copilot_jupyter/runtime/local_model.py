@@ -258,7 +258,12 @@ class LocalModel:
             )
         path = fetch_model(tell) if self._path is None else self._path
         tell(f"Starting the local model {self.name} ...")
-        order = {"model": str(path.absolute()), "name": self.name, "key": self.api_key}
+        order: dict[str, Any] = {
+            "model": str(path.absolute()),
+            "name": self.name,
+            "key": self.api_key,
+            "answer_tokens": ANSWER_TOKENS,
+        }
         if self._is_small:
             order["template"] = _TEMPLATE
         self._server = _Server(order)
@@ -279,7 +284,7 @@ class LocalModel:
 class _Server:
     """One server process, as its parent holds it."""
 
-    def __init__(self, order: dict[str, str]) -> None:
+    def __init__(self, order: dict[str, Any]) -> None:
         self._model = order["model"]
         self.process = subprocess.Popen(
             # -P: files of the notebook's folder must not stand in for modules.
@@ -398,7 +403,7 @@ def _end_with_input() -> None:
     os._exit(0)
 
 
-def _parameters(xllamacpp: Any, order: dict[str, str]) -> Any:
+def _parameters(xllamacpp: Any, order: dict[str, Any]) -> Any:
     """Return llama.cpp's parameters for one quiet server with one conversation at a time."""
     wanted = xllamacpp.CommonParams()
     wanted.model.path = order["model"]
@@ -411,7 +416,7 @@ def _parameters(xllamacpp: Any, order: dict[str, str]) -> Any:
     wanted.endpoint_slots = False
     wanted.verbosity = 2  # warnings
     wanted.n_ctx = CONTEXT_TOKENS
-    wanted.n_predict = ANSWER_TOKENS
+    wanted.n_predict = order["answer_tokens"]
     wanted.cache_ram_mib = 0  # it would keep up to 8 GB of earlier prompts
     # Always the likeliest token: with no other sampler in the chain, a request cannot
     # bring in a temperature or a penalty.

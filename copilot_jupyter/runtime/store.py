@@ -321,7 +321,7 @@ class Store:
                 if process.status() != psutil.STATUS_ZOMBIE and (
                     process.create_time() <= path.stat().st_mtime + 2
                 ):
-                    found[process.pid] = Holder(process.pid, process.name())
+                    found[process.pid] = Holder(process.pid, _command(process))
         return [found[pid] for pid in sorted(found)]
 
     # -- arranging -------------------------------------------------------------------------
@@ -586,6 +586,12 @@ def _until(events: tuple[dict[str, Any], ...], event_id: str) -> tuple[dict[str,
     raise BadInputError(
         f"The session has no event {event_id}.", "%copilot_history lists its turns."
     )
+
+
+def _command(process: psutil.Process) -> str:
+    # Its own name for itself is no help: the terminal calls itself "MainThread".
+    command = process.cmdline()
+    return Path(command[0]).name if command else process.name()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -13,15 +13,18 @@ import os
 import platform
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from scripted_model import ScriptedModel
 
 if (sys.platform, platform.machine()) != ("linux", "x86_64"):
     pytest.skip("the pinned Copilot CLI is the one for linux-x64", allow_module_level=True)
 
 from terminal import Terminal, copilot_cli, native_runtime
+
+if TYPE_CHECKING:
+    from scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.timeout(400)  # the first run fetches 129 MB
 
@@ -97,17 +100,6 @@ def is_locked(path: Path) -> bool:
 def program() -> Path:
     """The CLI, fetched before any clock of a test runs."""
     return copilot_cli()
-
-
-@pytest.fixture
-def model():
-    with ScriptedModel() as model:
-        yield model
-
-
-@pytest.fixture
-def home(tmp_path):
-    return tmp_path / "copilot-home"
 
 
 @pytest.fixture
