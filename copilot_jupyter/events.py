@@ -47,8 +47,15 @@ class Notice:
     text: str
 
 
+@dataclass(frozen=True)
+class Progress:
+    """What is being waited for, shown until the next thing happens and then forgotten."""
+
+    text: str
+
+
 #: What a turn may say while it runs.
-TurnEvent = TextDelta | TurnRetry | ToolStarted | Notice
+TurnEvent = TextDelta | TurnRetry | ToolStarted | Notice | Progress
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from copilot_jupyter.errors import (
     SessionInUseError,
     SessionTakenError,
 )
-from copilot_jupyter.events import Notice, Provider, Turn, TurnEvent
+from copilot_jupyter.events import Notice, Progress, Provider, Turn, TurnEvent
 from copilot_jupyter.runtime.provider import resolve
 
 from . import transcript
@@ -231,6 +231,8 @@ class Conversation:
             if reached:
                 emit(Notice(f"{self.id} went on elsewhere; this notebook has read on."))
             await self._close()
+        # Said by the turn, in its own cell: the runtime works on a thread that may not draw.
+        self._runtime.say = lambda line: emit(Progress(line))
         provider = resolve(self._settings.provider, self._settings.model, os.environ)
         provider = await self._runtime.prepare(provider, self._settings.local_model)
         if self._settings.system_message:

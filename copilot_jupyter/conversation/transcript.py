@@ -14,10 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 #: The runtime puts this line before every prompt it sends.
-_DATE_LINE = re.compile(r"\A<current_datetime>[^<]*</current_datetime>\s*")
-
-#: Events after which an unanswered prompt stays unanswered.
-_ENDED = {"abort", "session.error"}
+_DATE_LINE = re.compile(r"\A<current_datetime>[^<]*</current_datetime>\n{0,2}")
 
 
 @dataclass
@@ -38,8 +35,8 @@ class _Draft:
             self.answered = not data.get("toolRequests")
         elif kind == "tool.execution_start":
             self.tools.append(str(data.get("toolName") or ""))
-        elif kind in _ENDED:
-            self.answered = False
+        # An abort or an error that follows the answer takes nothing back: the stop button
+        # pressed before the next prompt was sent writes one too.
 
     def turn(self, number: int) -> Turn:
         data = self.event["data"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from copilot_jupyter.conversation.sessions import Listed, Sessions
     from copilot_jupyter.events import Provider, SessionInfo, Turn
     from copilot_jupyter.notebook.notebook import Notebook
+
+_QUIET = "opacity:.6;font-size:85%;margin-bottom:0"
 
 _HEADERS = ("id", "name", "turns", "last used", "size", "notebook or folder", "in use by")
 
@@ -76,9 +79,22 @@ def history(session: str, shown: Sequence[Turn], total: int) -> render.Bundle:
     """Return a conversation as a transcript."""
     if not total:
         return render.plain_bundle(f"The session {session} has no turns yet.")
-    count = f"{total} turns" if len(shown) == total else f"the last {len(shown)} of {total} turns"
+    count = _turns(total) if len(shown) == total else f"the last {len(shown)} of {total} turns"
     text = transcript.as_markdown(session, f"{session}: {count}", shown)
-    return {"text/plain": text, "text/html": f"<div>{render.markdown(text)}</div>"}
+    turns = "".join(_turn(turn) for turn in shown)
+    return {"text/plain": text, "text/html": f"<div><p>{escape(session)}: {count}</p>{turns}</div>"}
+
+
+def _turn(turn: Turn) -> str:
+    when = f" · {turn.at:%Y-%m-%d %H:%M} UTC" if turn.at else ""
+    model = f" · {escape(turn.model)}" if turn.model else ""
+    unanswered = "" if turn.complete else "<p><em>not answered</em></p>"
+    return (
+        f'<p style="{_QUIET}">{turn.number} · you{when}</p>'
+        f'<p style="white-space:pre-wrap">{escape(turn.prompt)}</p>'
+        f'<p style="{_QUIET}">{turn.number} · copilot{model}</p>'
+        f"{render.markdown(turn.answer)}{unanswered}"
+    )
 
 
 def export(store: Sessions, session: str, shown: Sequence[Turn], file: str) -> str:
@@ -103,7 +119,7 @@ def export(store: Sessions, session: str, shown: Sequence[Turn], file: str) -> s
         raise BadInputError(
             f"{path} cannot be written: {error.strerror}.", "Choose another place."
         ) from None
-    return f"Wrote {len(shown)} turns of {session} to {path} ({_size(path.stat().st_size)})."
+    return f"Wrote {_turns(len(shown))} of {session} to {path} ({_size(path.stat().st_size)})."
 
 
 def bound(conversation: Conversation, turns: Sequence[Turn]) -> str:
@@ -113,7 +129,7 @@ def bound(conversation: Conversation, turns: Sequence[Turn]) -> str:
     last = turns[-1]
     when = f", the last on {last.at:%Y-%m-%d %H:%M} UTC" if last.at else ""
     mode = " Read only." if conversation.terms.read_only else ""
-    return f"Bound to {conversation.id}: {len(turns)} turns{when}.{mode}"
+    return f"Bound to {conversation.id}: {_turns(len(turns))}{when}.{mode}"
 
 
 def terminal_command(session: str) -> str:
@@ -161,7 +177,7 @@ def _of_session(conversation: Conversation, store: Sessions) -> list[list[str]]:
     turns = conversation.turns()
     held = "held by this kernel" if conversation.is_open else "not held"
     rows = [
-        ["session", f"{conversation.id}, {len(turns)} turns, {held}"],
+        ["session", f"{conversation.id}, {_turns(len(turns))}, {held}"],
         ["in a terminal", f"{terminal_command(conversation.id)} (after %copilot_release)"],
     ]
     if who := store.in_use_elsewhere(conversation.id):
@@ -176,8 +192,10 @@ def _provider(store: Sessions) -> str:
         provider = resolve(store.settings.provider, store.settings.model, os.environ)
     except CopilotError as error:
         return str(error)
-    names = {"github": "GitHub Copilot", "local": "the embedded model"}
-    where = names.get(provider.kind) or str(provider.config["base_url"])
+    if provider.kind == "local":
+        served = Path(store.settings.local_model).stem
+        return f"the embedded model, {served or 'SmolLM2-135M-Instruct: quick, small, not clever'}"
+    where = str(provider.config.get("base_url") or "GitHub Copilot")
     return f"{where}, model {provider.model or 'of its choice'}"
 
 
@@ -205,6 +223,10 @@ def _row(info: SessionInfo, store: Sessions) -> list[str]:
         _short(info.notebook or info.folder, 40, end=True),
         info.in_use_by,
     ]
+
+
+def _turns(count: int) -> str:
+    return "1 turn" if count == 1 else f"{count} turns"
 
 
 def _ago(when: datetime | None) -> str:

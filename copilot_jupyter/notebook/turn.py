@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from copilot_jupyter.conversation.answer import Answer
 from copilot_jupyter.errors import TurnInterrupted
-from copilot_jupyter.events import Notice, TextDelta, TurnEvent, TurnRetry
+from copilot_jupyter.events import Notice, Progress, TextDelta, TurnEvent, TurnRetry
 from copilot_jupyter.notebook import render
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def steps(loop: LoopThread, ask: Ask, painter: Painter, waker: Waker) -> Steps:
                 elif isinstance(event, TurnRetry):
                     pieces.clear()  # the answer begins anew
                     remark = f"trying again: {event.reason}"
+                elif isinstance(event, Progress):
+                    remark = event.text
                 elif isinstance(event, Notice):
                     painter.note(event.text)
             if not turn.done.is_set():

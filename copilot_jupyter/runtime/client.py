@@ -56,7 +56,7 @@ class Runtime:
 
     def __init__(self, store: Store, *, say: Callable[[str], None] | None = None) -> None:
         self.store = store
-        self._say = say or (lambda line: logger.info("%s", line))
+        self.say = say or (lambda line: logger.info("%s", line))
         self._client: CopilotClient | None = None
         self._signs_in = False
         self._starting = asyncio.Lock()
@@ -97,7 +97,7 @@ class Runtime:
             await self._end()
             self.store.check_usable()
             program, _ = await asyncio.gather(
-                asyncio.to_thread(ensure_runtime, self._say), asyncio.to_thread(_import_sdk)
+                asyncio.to_thread(ensure_runtime, self.say), asyncio.to_thread(_import_sdk)
             )
             client = _make_client(program, self.store.home, signs_in=signs_in)
             self._client, self._signs_in = client, signs_in
@@ -204,7 +204,7 @@ class Runtime:
 
         if self._model_server is None:
             self._model_server = LocalModel(Path(path) if path else None)
-        self._model_server.start(self._say)
+        self._model_server.start(self.say)
         return self._model_server
 
     # -- sessions --------------------------------------------------------------------------
