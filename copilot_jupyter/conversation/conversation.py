@@ -334,6 +334,8 @@ class Conversation:
         """Keep the lock warm, notice when it is lost, let go when idle."""
         while self._live is not None:
             await asyncio.sleep(min(HEARTBEAT, self._settings.idle_release / 2))
+            if self._live is None:  # let go meanwhile: the lock is nobody's or another's
+                return
             if not self._lock.beat(self._runtime.pid):
                 self._taken = True
                 if self._asking is not None:

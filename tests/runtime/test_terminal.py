@@ -6,10 +6,8 @@ the real runtime; only the model is a script.
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import json
-import os
 import platform
 import sys
 from pathlib import Path
@@ -21,10 +19,14 @@ import pytest
 if (sys.platform, platform.machine()) != ("linux", "x86_64"):
     pytest.skip("the pinned Copilot CLI is the one for linux-x64", allow_module_level=True)
 
-from terminal import Terminal, copilot_cli, native_runtime
+from terminal import Terminal, copilot_cli
+
+from copilot_jupyter.conversation.conversation import Terms
+from copilot_jupyter.errors import SessionInUseError
 
 if TYPE_CHECKING:
-    from scripted_model import ScriptedModel
+    from copilot_jupyter.conversation.conversation import Conversation
+    from copilot_jupyter.conversation.sessions import Sessions
 
 pytestmark = pytest.mark.timeout(400)  # the first run fetches 129 MB
 
@@ -35,42 +37,13 @@ SECOND = "What were we discussing?"
 SECOND_ANSWER = "We were discussing TypeScript generics, and how they keep types apart."
 
 
-def make_session(model: ScriptedModel, home: Path, session_id: str, prompts: list[str]) -> None:
-    """Ask the prompts in a new session, then let go of it, as the notebook does."""
-
-    async def make() -> None:
-        from copilot import CopilotClient, RuntimeConnection
-        from copilot.session import PermissionHandler
-
-        runtime = os.environ.get("COPILOT_CLI_PATH") or str(native_runtime())
-        client = CopilotClient(
-            connection=RuntimeConnection.for_stdio(path=runtime),
-            base_directory=str(home),
-            env={**os.environ, **model.environment()},
-            use_logged_in_user=False,
-            log_level="error",
-        )
-        await client.start()
-        process = client._process
-        session = await client.create_session(
-            session_id=session_id,
-            name="A talk about types",
-            working_directory=str(home.parent),
-            model="scripted",
-            provider={"type": "openai", "base_url": model.base_url},
-            system_message={"mode": "replace", "content": "You help in a notebook."},
-            available_tools=[],
-            streaming=True,  # the scripted model knows no other way
-            on_permission_request=PermissionHandler.approve_all,
-        )
-        for prompt in prompts:
-            await session.send_and_wait(prompt, timeout=20)
-        await session.disconnect()
-        await client.stop()
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            pipe.close()  # the SDK leaves them to the garbage collector, which warns
-
-    asyncio.run(asyncio.wait_for(make(), 60))
+@pytest.fixture
+def notebook(sessions: Sessions, tmp_path: Path) -> Conversation:
+    """The notebook's side: one turn asked, and the session released."""
+    conversation = sessions.conversation(SESSION, Terms(folder=str(tmp_path), create=True))
+    sessions.loop.call(conversation.ask(FIRST))
+    sessions.loop.call(conversation.release())
+    return conversation
 
 
 def turns(home: Path, session_id: str) -> list[tuple[str, str]]:
@@ -108,8 +81,9 @@ def terminal(home, model):
         yield terminal
 
 
-def test_a_session_of_the_notebook_goes_on_in_the_terminal(model, home, tmp_path, terminal):
-    make_session(model, home, SESSION, [FIRST])
+def test_a_session_goes_from_the_notebook_to_the_terminal_and_back(
+    model, home, tmp_path, terminal, notebook, sessions
+):
     assert turns(home, SESSION) == [("user", FIRST), ("assistant", FIRST_ANSWER)]
     assert holds(home, SESSION) == []
 
@@ -134,6 +108,9 @@ def test_a_session_of_the_notebook_goes_on_in_the_terminal(model, home, tmp_path
     assert (folder / f"inuse.{pid}.lock").read_text() == f"{pid}\n"
     assert is_locked(folder / f"inuse.{pid}.hold")
     assert Path(psutil.Process(pid).cmdline()[0]).name == "copilot"
+    with pytest.raises(SessionInUseError, match=rf"copilot \(pid {pid}\)"):
+        sessions.loop.call(notebook.ask("Is it my turn?"))
+    assert len(model.requests) == 2, "the notebook asks nothing while the terminal writes"
 
     assert terminal.quit() == 0
     assert terminal.shows(f"copilot --resume={SESSION}")
@@ -146,9 +123,14 @@ def test_a_session_of_the_notebook_goes_on_in_the_terminal(model, home, tmp_path
         ("assistant", SECOND_ANSWER),
     ]
 
+    sessions.loop.call(notebook.ask("And now?"))
+    assert model.requests[-1].prompts == [FIRST, SECOND, "And now?"]
+    assert model.requests[-1].answers == [FIRST_ANSWER, SECOND_ANSWER]
 
-def test_looking_at_a_session_in_the_terminal_leaves_it_as_it_was(model, home, tmp_path, terminal):
-    make_session(model, home, SESSION, [FIRST])
+
+def test_looking_at_a_session_in_the_terminal_leaves_it_as_it_was(
+    model, home, tmp_path, terminal, notebook
+):
     transcript = home / "session-state" / SESSION / "events.jsonl"
     before = transcript.read_bytes()
 
@@ -161,8 +143,7 @@ def test_looking_at_a_session_in_the_terminal_leaves_it_as_it_was(model, home, t
     assert len(model.requests) == 1
 
 
-def test_a_script_goes_on_with_a_session_of_the_notebook(model, home, tmp_path, terminal):
-    make_session(model, home, SESSION, [FIRST])
+def test_a_script_goes_on_with_a_session_of_the_notebook(model, home, tmp_path, terminal, notebook):
     model.will(SECOND_ANSWER)
 
     assert terminal.one_shot(SESSION, SECOND, cwd=tmp_path) == SECOND_ANSWER
