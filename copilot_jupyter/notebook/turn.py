@@ -145,6 +145,9 @@ def steps(loop: LoopThread, ask: Ask, painter: Painter, waker: Waker) -> Steps:
                 yield
     except (KeyboardInterrupt, asyncio.CancelledError):
         turn.interrupt()
+        if turn.answer is not None:  # it was faster than the button
+            painter.finish(turn.answer)
+            raise TurnInterrupted("Stopped; the answer was complete already and is kept.") from None
         painter.show("".join(pieces), "interrupted; not kept in the session", final=True)
         raise TurnInterrupted from None
     if turn.answer is None:
