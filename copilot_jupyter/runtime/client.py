@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -118,6 +119,13 @@ class Runtime:
                 await asyncio.to_thread(self._model_server.close)
                 self._model_server = None
 
+    async def kill(self) -> None:
+        """End a process that does not answer; the next use starts another."""
+        async with self._starting:
+            if process := _process(self._client):
+                process.kill()
+            await self._end()
+
     async def _end(self) -> None:
         client, self._client = self._client, None
         if client is None:
@@ -130,8 +138,9 @@ class Runtime:
             with contextlib.suppress(Exception):
                 await client.force_stop()
         finally:
-            for pipe in (process.stdout, process.stderr) if process is not None else ():
-                pipe.close()  # the SDK leaves them open: two descriptors a restart
+            if process is not None:  # the SDK leaves its pipes open
+                for pipe in (process.stdin, process.stdout, process.stderr):
+                    pipe.close()
 
     # -- providers -------------------------------------------------------------------------
 
@@ -280,9 +289,15 @@ def _process(client: CopilotClient | None) -> Any:
 
 
 def _import_sdk() -> None:
-    import copilot
-    import copilot.rpc
-
+    # A hundred thousand new objects that all stay: collecting among them costs a tenth of it.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        import copilot
+        import copilot.rpc
+    finally:
+        if collecting:
+            gc.enable()
     # Its fallback from session.sendAndWait is logged as a traceback; a kernel's stderr is
     # the person's notebook.
     sdk_logger = logging.getLogger(copilot.__name__)
