@@ -6,7 +6,7 @@ ARGS ?=
 
 export COPILOT_OFFLINE = true
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check bench screenshots clean
 
 demo: $(VENV)/demo  ## open the quickstart on the embedded model (ARGS="--no-browser --check" runs it headlessly)
 	$(BIN)/copilot-jupyter demo $(ARGS)
@@ -23,6 +23,10 @@ check: $(VENV)/test  ## style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+screenshots: $(VENV)/test  ## make the pictures of the docs
+	$(BIN)/python tests/browser/chromium.py
+	$(BIN)/python docs/screenshots.py
 
 bench: $(VENV)/test  ## ratios against the bare SDK and bare IPython, in one run
 	$(BIN)/python -m benchmarks
