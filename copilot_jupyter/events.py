@@ -128,8 +128,6 @@ class SessionInfo:
         Whether copilot_jupyter made it (a terminal's session is never cleaned up).
     in_use_by : str
         Who writes it now ("pid 123 (copilot)"), "" if nobody.
-    kept_from : str
-        For the part that a rewind or repair kept aside: the id of its parent; else "".
     """
 
     id: str
@@ -141,7 +139,6 @@ class SessionInfo:
     notebook: str = ""
     ours: bool = False
     in_use_by: str = ""
-    kept_from: str = ""
 
 
 @dataclass(frozen=True)

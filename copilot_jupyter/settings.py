@@ -83,6 +83,13 @@ class Copilot(Configurable):
             "of an OpenAI-compatible endpoint."
         )
 
+    @validate("stall_timeout", "idle_release")
+    def _check_seconds(self, proposal: Any) -> float:
+        value: float = proposal["value"]
+        if value != value:
+            raise TraitError(f"Copilot.{proposal['trait'].name} is no number of seconds.")
+        return value
+
     @validate("local_model")
     def _check_local_model(self, proposal: Any) -> str:
         value: str = proposal["value"]

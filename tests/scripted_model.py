@@ -48,6 +48,8 @@ class Reply:
     """JSON text of the tool call's arguments."""
     first: Callable[[], None] | None = None
     """Called before the first delta is sent."""
+    raw: bytes | None = None
+    """Send these bytes as the body, with status 200."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Request:
     size: int
     """Bytes of the request body."""
     at: float
+    headers: dict[str, str] = field(default_factory=dict)
+    """Names in lower case."""
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -104,13 +108,19 @@ class ScriptedModel:
         self._stop = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), daemon=True
+        )
 
     def __enter__(self) -> ScriptedModel:
         self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Go away: connections are refused from now on; safe to call twice."""
         self._stop.set()
         self._server.shutdown()
         self._server.server_close()
@@ -145,9 +155,9 @@ class ScriptedModel:
         self.requests.clear()
         self._script.clear()
 
-    def _take(self, body: bytes) -> Reply:
+    def _take(self, body: bytes, headers: dict[str, str]) -> Reply:
         with self._lock:
-            request = Request(json.loads(body), len(body), time.monotonic())
+            request = Request(json.loads(body), len(body), time.monotonic(), headers)
             self.requests.append(request)
             if self._script:
                 return self._script.popleft()
@@ -164,11 +174,13 @@ def _handler(model: ScriptedModel) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             names = ["scripted", "scripted-2"]
-            self._json(200, {"object": "list", "data": [{"id": n, "object": "model"} for n in names]})
+            self._json(
+                200, {"object": "list", "data": [{"id": n, "object": "model"} for n in names]}
+            )
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            reply = model._take(body)
+            reply = model._take(body, {k.lower(): v for k, v in self.headers.items()})
             if reply.hang:
                 model._stop.wait(LONGEST_WAIT)
                 self.close_connection = True
@@ -177,13 +189,19 @@ def _handler(model: ScriptedModel) -> type[BaseHTTPRequestHandler]:
                 error = {"message": f"scripted {reply.status}", "type": "scripted"}
                 self._json(reply.status, {"error": error}, reply.headers)
                 return
+            if reply.raw is not None:
+                self._send(200, reply.raw, {"Content-Type": "text/html"})
+                return
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self._stream(reply)
 
         def _json(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
-            data = json.dumps(value).encode()
+            headers = {"Content-Type": "application/json", **(headers or {})}
+            self._send(status, json.dumps(value).encode(), headers)
+
+        def _send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
-            for name, text in {"Content-Type": "application/json", **(headers or {})}.items():
+            for name, text in headers.items():
                 self.send_header(name, text)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

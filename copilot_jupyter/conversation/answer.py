@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,6 @@ from copilot_jupyter.events import Usage
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-_FENCE = re.compile(
-    r"^(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<code>.*?)^(?P=fence)[`~]*\s*$", re.M | re.S
-)
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,10 @@ class Answer:
     @property
     def code(self) -> list[str]:
         """The contents of the answer's fenced code blocks, in order."""
-        return [match["code"].rstrip("\n") for match in _FENCE.finditer(self.text + "\n")]
+        from markdown_it import MarkdownIt
+
+        blocks = MarkdownIt("commonmark").parse(self.text)
+        return [block.content.rstrip("\n") for block in blocks if block.type == "fence"]
 
     def json(self) -> Any:
         """Return the answer read as JSON: all of it, or its first code block that is.

@@ -27,7 +27,10 @@ METADATA_KEY = "copilot_jupyter"
 
 _RESUME_LINE = re.compile(r"^\s*%copilot_resume\s+([A-Za-z0-9_][A-Za-z0-9_-]*)", re.M)
 _ASK_CELL = re.compile(r"\A\s*%%copilot\b[^\n]*\n(?P<prompt>.*)\Z", re.S)
-_ASK_LINE = re.compile(r"^\s*(?:\w+\s*=\s*)?%copilot[ \t]+(?P<prompt>\S.*)$", re.M)
+_ASK_LINE = re.compile(
+    r"^\s*(?:[\w.\[\]'\"]+\s*=\s*)?%copilot[ \t]+(?:--[a-z-]+(?:[= ]\S+)?[ \t]+)*(?P<prompt>\S.*)$",
+    re.M,
+)
 
 #: A notebook file beyond this many bytes is not searched for its binding.
 _LARGEST = 200 * 1024 * 1024
@@ -107,20 +110,20 @@ def read_notebook(path: Path | None) -> Saved:
     try:
         if path.stat().st_size > _LARGEST:
             return Saved()
-        notebook = json.loads(path.read_bytes())
-        cells = [cell for cell in notebook["cells"] if cell.get("cell_type") == "code"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        cells = json.loads(path.read_bytes())["cells"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return Saved()
     found: list[tuple[str, int, Binding]] = []
-    sources = ["".join(cell.get("source", "")) for cell in cells]
-    for position, cell in enumerate(cells):
-        for output in cell.get("outputs", ()):
-            entry = output.get("metadata", {}).get(METADATA_KEY)
-            if isinstance(entry, dict) and isinstance(entry.get("session"), str):
-                binding = Binding(
-                    entry["session"], str(entry.get("path", "")), str(entry.get("notebook_id", ""))
-                )
-                found.append((str(entry.get("at", "")), position, binding))
+    sources: list[str] = []
+    for position, cell in enumerate(cells if isinstance(cells, list) else []):
+        if not isinstance(cell, dict) or cell.get("cell_type") != "code":
+            continue
+        sources.append(_text(cell.get("source")))
+        outputs = cell.get("outputs")
+        for output in outputs if isinstance(outputs, list) else []:
+            entry = _entry(output)
+            if entry is not None:
+                found.append((str(entry.get("at", "")), position, _binding(entry)))
     found.sort(key=lambda item: item[:2])
     lines = [match for source in sources for match in _RESUME_LINE.findall(source)]
     return Saved(
@@ -130,11 +133,31 @@ def read_notebook(path: Path | None) -> Saved:
     )
 
 
+def _text(source: Any) -> str:
+    """Return a cell's source, which nbformat writes as a text or as a list of lines."""
+    parts = source if isinstance(source, list) else [source]
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def _entry(output: Any) -> dict[str, Any] | None:
+    """Return our entry in an output's metadata, if it is one."""
+    metadata = output.get("metadata") if isinstance(output, dict) else None
+    entry = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("session"), str) else None
+
+
+def _binding(entry: dict[str, Any]) -> Binding:
+    return Binding(
+        entry["session"], str(entry.get("path") or ""), str(entry.get("notebook_id") or "")
+    )
+
+
 def prompts_of(source: str) -> list[str]:
     """Return what a cell's source asks Copilot, stripped."""
     if match := _ASK_CELL.match(source):
         return [match["prompt"].strip()]
-    return [match["prompt"].strip() for match in _ASK_LINE.finditer(source)]
+    asked = (match["prompt"].strip() for match in _ASK_LINE.finditer(source))
+    return [prompt for prompt in asked if prompt]
 
 
 def relative(path: Path | None, server_root: Path | None) -> str:
@@ -179,10 +202,8 @@ def is_copy(here: Path | None, notebook_id: str, home: str, read: Callable[[Path
     if here is None or not home or not notebook_id:
         return False
     there = Path(home)
-    if there == here or not there.exists():
-        return False
     try:
-        if there.samefile(here):  # one file by two names
+        if there == here or not there.exists() or there.samefile(here):  # one file by two names
             return False
     except OSError:
         return False

@@ -27,13 +27,15 @@ from copilot_jupyter.errors import (
     SessionError,
     SessionInUseError,
     SessionTakenError,
+    StateFolderError,
 )
 from copilot_jupyter.events import Notice, Progress, Provider, Turn, TurnEvent
 from copilot_jupyter.runtime.provider import resolve
+from copilot_jupyter.runtime.session import to_the_end
 
 from . import transcript
 from .answer import Answer
-from .lock import Owner, SessionLock, process_lives
+from .lock import Owner, SessionLock, this_place
 
 if TYPE_CHECKING:
     from copilot_jupyter.runtime.client import Runtime
@@ -104,6 +106,7 @@ class Conversation:
         self._lock = SessionLock(store.ours / "locks" / f"{session_id}.json", terms.who)
         self._turn = asyncio.Lock()
         self._live: LiveSession | None = None
+        self._turn_model = ""
         self._size = 0
         self._count = 0
         self._beating: asyncio.Task[None] | None = None
@@ -176,16 +179,16 @@ class Conversation:
             finally:
                 self._asking = None
                 self._used = time.monotonic()
+                if self._live is None:  # the turn could not begin, or its repair has to wait
+                    self._lock.release()
 
     async def _whole_turn(
         self, prompt: str, model: str, timeout: float | None, emit: Emit
     ) -> Answer:
-        live = await self._open(emit)
+        live = await self._open(model, emit)
         asked_at = datetime.now(UTC)
         before = self._store.size(self.id)
         try:
-            if model:
-                await live.set_model(model)
             outcome = await live.ask(
                 prompt,
                 shown=prompt,
@@ -194,14 +197,13 @@ class Conversation:
                 timeout=timeout,
             )
         except BaseException as error:
-            whole = await asyncio.shield(self._withdraw(live, before, emit))
+            whole = await to_the_end(self._withdraw(live, before, emit))
+            if isinstance(error, RuntimeDiedError) and self._is_taken():
+                self._taken = True
+                raise self._taken_error() from error
             if isinstance(error, RuntimeDiedError):
                 raise _died_in_turn(restarted=whole) from error
             raise
-        finally:
-            if model and live.provider.model and self._live is live:
-                with contextlib.suppress(CopilotError):
-                    await live.set_model(live.provider.model)
         self.terms.create = False
         return self._answer(prompt, outcome, asked_at)
 
@@ -222,24 +224,31 @@ class Conversation:
 
     # -- opening ---------------------------------------------------------------------------
 
-    async def _open(self, emit: Emit) -> LiveSession:
+    async def _open(self, model: str, emit: Emit) -> LiveSession:
         await self._hold(emit)
         if self._live is not None:
-            reached = self._runtime.reaches(self._live.provider)
-            if reached and not self._grown():
+            reached = self._live.alive and self._runtime.reaches(self._live.provider)
+            grown = self._grown()
+            if reached and not grown and model == self._turn_model:
                 return self._live
-            if reached:
+            if reached and grown:
                 emit(Notice(f"{self.id} went on elsewhere; this notebook has read on."))
             await self._close()
         # Said by the turn, in its own cell: the runtime works on a thread that may not draw.
         self._runtime.say = lambda line: emit(Progress(line))
-        provider = resolve(self._settings.provider, self._settings.model, os.environ)
+        # Another model is another resume: a switch would put a notice into the prompt (measured).
+        provider = resolve(self._settings.provider, model or self._settings.model, os.environ)
         provider = await self._runtime.prepare(provider, self._settings.local_model)
         if self._settings.system_message:
             provider = replace(provider, system_message=self._settings.system_message)
-        self._live = await self._resume(provider, emit)
-        await self._repair(self._live, emit)
-        await self._annotate(self._live)
+        live = await self._resume(provider, emit)
+        try:
+            await self._repair(live, emit)
+            await self._annotate(live)
+        except BaseException:
+            await to_the_end(live.close())
+            raise
+        self._live, self._turn_model = live, model
         self._lock.beat(self._runtime.pid)
         if self._beating is None or self._beating.done():
             self._beating = asyncio.create_task(self._beat())
@@ -300,9 +309,11 @@ class Conversation:
 
     async def _hold(self, emit: Emit) -> None:
         """Make sure that nobody else writes the session."""
-        if self._taken or (self._live is not None and not self._lock.holds()):
+        if self._taken or (self._live is not None and self._is_taken()):
             await self._lost()
             raise self._taken_error()
+        owner = self._lock.owner()
+        lived = owner is not None and self._lock.alive(owner)
         try:
             before = self._lock.acquire(take_over=self.terms.take_over)
         except SessionInUseError as error:
@@ -311,9 +322,9 @@ class Conversation:
         ours = {self._runtime.pid, *([before.runtime_pid] if before else [])}
         others = await self._wait_for_release(ours, before)
         if others:
-            self._lock.release()
+            await self._let_go()
             raise self._in_use(f"The session {self.id} is open in {others[0]}.")
-        if before is not None and self._lock.alive(before) and before.pid != os.getpid():
+        if before is not None and lived and before.pid != os.getpid():
             emit(Notice(f"{self.id} was taken over from {before}."))
 
     async def _wait_for_release(self, ours: set[int], before: Owner | None) -> list[Holder]:
@@ -325,21 +336,22 @@ class Conversation:
             if strangers or not holders:
                 return strangers
             if time.monotonic() > deadline:
-                if before is not None and not process_lives(before.pid, before.started):
-                    _end_orphan(holders[0].pid)
+                if before is not None and before.place == this_place():
+                    _end(holders[0].pid)
                 return []
             await asyncio.sleep(0.02)
 
     async def _beat(self) -> None:
         """Keep the lock warm, notice when it is lost, let go when idle."""
-        while self._live is not None:
+        while True:
             await asyncio.sleep(min(HEARTBEAT, self._settings.idle_release / 2))
-            if self._live is None:  # let go meanwhile: the lock is nobody's or another's
+            if not self.is_open:  # let go meanwhile: the lock is nobody's or another's
                 return
-            if not self._lock.beat(self._runtime.pid):
+            with contextlib.suppress(StateFolderError):
+                self._lock.beat(self._runtime.pid)
+            if self._is_taken():
                 self._taken = True
-                if self._asking is not None:
-                    self._asking.cancel()
+                self.stop()
                 async with self._turn:
                     await self._lost()
                 return
@@ -348,6 +360,10 @@ class Conversation:
                 async with self._turn:
                     await self._let_go()
                 return
+
+    def _is_taken(self) -> bool:
+        """Whether another kernel has the lock; one whose file is gone is nobody's."""
+        return self._lock.owner() is not None and not self._lock.holds()
 
     async def _lost(self) -> None:
         self._taken = True
@@ -368,6 +384,11 @@ class Conversation:
         )
 
     # -- letting go ------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Stop the running turn, if there is one; it is taken out of the session."""
+        if self._asking is not None:
+            self._asking.cancel()
 
     async def release(self) -> None:
         """Let the session go, so that a terminal or another notebook may write it."""
@@ -400,16 +421,22 @@ class Conversation:
         bool
             Whether the session is whole; otherwise the next live use tries again.
         """
-        try:
-            if not self._runtime.alive:
-                await self._close()
-                live = self._live = await self._resume(live.provider, emit)
-            else:
+        if self._is_taken():  # the new owner takes the prompt out
+            with contextlib.suppress(CopilotError):
                 await live.abort()
-            cut_off = transcript.dangling(self._store.tail(self.id).events)
+            await self._close()
+            return False
+        try:
+            live = await self._settle(live, emit)
+            added = transcript.turns(self._store.added(self.id, before))
+            cut_off = added[0] if added else transcript.dangling(self._store.tail(self.id).events)
             if cut_off is not None and not cut_off.tools:
                 await live.truncate(cut_off.event_id)
-        except (CopilotError, TimeoutError) as error:
+            elif not added:
+                # Aborted before the prompt was stored, the runtime forgets the last answer
+                # until the session is resumed (measured on 1.0.85 and 1.0.102).
+                return await self._cut_back(before)
+        except CopilotError as error:
             logger.debug("withdrawing a turn of %s: %s", self.id, error)
             return await self._cut_back(before)
         else:
@@ -417,13 +444,25 @@ class Conversation:
         finally:
             self._size = self._store.size(self.id)
 
+    async def _settle(self, live: LiveSession, emit: Emit) -> LiveSession:
+        """End the running turn; instead of a runtime that died or hangs, start a new one."""
+        if live.alive:
+            try:
+                await live.abort()
+            except CopilotError as error:
+                logger.debug("aborting a turn of %s: %s", self.id, error)
+                await self._runtime.kill()
+            else:
+                return live
+        await self._close()
+        self._live = await self._resume(live.provider, emit)
+        return self._live
+
     async def _cut_back(self, before: int) -> bool:
         """Cut the transcript itself back: works where the runtime can't, as on a full disk."""
         await self._close()
         try:
-            added = self._store.added(self.id, before)
-            if added and added[0]["type"] == "user.message":
-                self._store.cut(self.id, before)
+            self._store.cut(self.id, before)
             return transcript.dangling(self._store.tail(self.id).events) is None
         except CopilotError as error:
             logger.debug("cutting %s back: %s", self.id, error)
@@ -519,11 +558,12 @@ def _died_in_turn(*, restarted: bool) -> RuntimeDiedError:
     )
 
 
-def _end_orphan(pid: int) -> None:
+def _end(pid: int) -> None:
+    """End the runtime of a former owner that does not let go of the session."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        if process.ppid() == 1:
-            process.terminate()
+        if "copilot" in process.name():
+            process.kill()
 
 
 def _short(text: str) -> str:

@@ -14,14 +14,19 @@ import os
 import socket
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from filelock import FileLock
 
-from copilot_jupyter.errors import SessionInUseError
+from copilot_jupyter.errors import SessionInUseError, StateFolderError
+from copilot_jupyter.runtime.store import private_folder, write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Seconds without a heartbeat after which an owner that cannot be looked up is dead.
 SILENCE = 30.0
@@ -106,8 +111,7 @@ class SessionLock:
         SessionInUseError
             If a live owner holds it.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(f"{self.path}.mutex", timeout=10):
+        with self._alone():
             before = self.owner()
             if before is not None and before.token == self._me.token:
                 return None
@@ -123,27 +127,28 @@ class SessionLock:
 
     def beat(self, runtime_pid: int = 0) -> bool:
         """Show that we live; return whether the lock is still ours."""
-        if not self.holds():
-            return False
-        if runtime_pid != self._me.runtime_pid:
-            self._me = Owner(**{**asdict(self._me), "runtime_pid": runtime_pid})
-            self._write()
-        else:
+        if runtime_pid == self._me.runtime_pid:
             with contextlib.suppress(OSError):
                 os.utime(self.path)
-        return True
+            return self.holds()
+        with self._alone():
+            if not self.holds():
+                return False
+            self._me = replace(self._me, runtime_pid=runtime_pid)
+            self._write()
+            return True
 
     def release(self) -> None:
         """Give the lock back, if it is ours."""
-        with contextlib.suppress(OSError), FileLock(f"{self.path}.mutex", timeout=10):
+        with contextlib.suppress(StateFolderError), self._alone():
             if self.holds():
                 self.path.unlink(missing_ok=True)
 
     def owner(self) -> Owner | None:
         """Return who the lock file names; None where it is missing or unreadable."""
         try:
-            return Owner(**json.loads(self.path.read_bytes()))
-        except (OSError, ValueError, TypeError):
+            return _owner(json.loads(self.path.read_bytes()))
+        except (OSError, ValueError, RecursionError):
             return None
 
     def alive(self, owner: Owner) -> bool:
@@ -156,9 +161,36 @@ class SessionLock:
             return False
 
     def _write(self) -> None:
-        temporary = self.path.with_name(f"{self.path.name}.{self._me.token}")
-        temporary.write_text(json.dumps(asdict(self._me)), encoding="utf-8")
-        temporary.replace(self.path)
+        write_whole(self.path, json.dumps(asdict(self._me)).encode())
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep every other kernel from reading and writing the lock meanwhile."""
+        try:
+            private_folder(self.path.parent)
+            with FileLock(f"{self.path}.mutex", timeout=10, mode=0o600):
+                yield
+        except OSError as error:
+            raise StateFolderError(
+                f"The lock {self.path} cannot be written: {error.strerror or error}.",
+                "Free some space or fix its permissions, or point COPILOT_HOME at another folder.",
+            ) from error
+
+
+def _owner(value: Any) -> Owner | None:
+    """Return the owner that a lock file's content names, whatever else it holds; else None."""
+    if not isinstance(value, dict):
+        return None
+    known = {field.name: value[field.name] for field in fields(Owner) if field.name in value}
+    texts = all(isinstance(known.get(n, ""), str) for n in ("token", "place", "host", "what"))
+    whole = all(type(known.get(n, 0)) is int for n in ("pid", "runtime_pid"))
+    started = known.get("started")
+    if not (texts and whole and isinstance(started, int | float) and known.get("pid", 0) > 0):
+        return None
+    try:
+        return Owner(**known)
+    except TypeError:  # a field is missing
+        return None
 
 
 def process_lives(pid: int, started: float) -> bool:

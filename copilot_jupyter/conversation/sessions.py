@@ -264,6 +264,8 @@ class Sessions:
         self.loop.close()
 
     async def _close(self) -> None:
+        for conversation in self._open.values():
+            conversation.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
                 await self.release()

@@ -32,7 +32,7 @@ class _Draft:
             if text := str(data.get("content") or ""):
                 self.texts.append(text)
             self.model = str(data.get("model") or self.model)
-            self.answered = not data.get("toolRequests")
+            self.answered = not data.get("toolRequests") and bool(self.texts or self.tools)
         elif kind == "tool.execution_start":
             self.tools.append(str(data.get("toolName") or ""))
         # An abort or an error that follows the answer takes nothing back: the stop button

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import atexit
+import re
 from typing import TYPE_CHECKING, Any
+
+from IPython.core.completer import SimpleCompletion, context_matcher
 
 from copilot_jupyter.notebook import transform
 from copilot_jupyter.notebook.magics import FLAGS, TAKES_IDS, CopilotMagics
 
 if TYPE_CHECKING:
+    from IPython.core.completer import CompletionContext, SimpleMatcherResult
     from IPython.core.interactiveshell import InteractiveShell
+
+_LINE = re.compile(
+    r"\s*(?:[\w.]+\s*=\s*)?%%?(?P<name>copilot\w*)\s(?:.*\s)?(?P<word>\S*)\Z", re.DOTALL
+)
 
 
 def load(shell: InteractiveShell) -> None:
@@ -20,13 +28,16 @@ def load(shell: InteractiveShell) -> None:
     configurables: list[Any] = shell.configurables
     configurables.append(magics.settings)
     transform.install(shell)
-    shell.set_hook("complete_command", _complete, re_key=r"%%?copilot")
+    if _complete not in shell.Completer.custom_matchers:
+        shell.Completer.custom_matchers.append(_complete)
     atexit.register(magics.close)
 
 
 def unload(shell: InteractiveShell) -> None:
     """Take everything out again and end the runtime."""
     transform.uninstall(shell)
+    if _complete in shell.Completer.custom_matchers:
+        shell.Completer.custom_matchers.remove(_complete)
     magics = current_magics(shell)
     if magics is None:
         return
@@ -48,15 +59,17 @@ def current_magics(shell: InteractiveShell | None) -> CopilotMagics | None:
     return found if isinstance(found, CopilotMagics) else None
 
 
-def _complete(shell: Any, event: Any) -> list[str]:
-    """Complete flags and session ids behind a magic's name."""
-    words = event.line.lstrip().split()
-    magics = current_magics(shell)
-    if magics is None or not words:
-        return []
-    name = words[0].lstrip("%")
-    if event.symbol == words[0] or name not in FLAGS:
-        return [f"%{known}" for known in FLAGS if f"%{known}".startswith(event.symbol)]
-    if event.symbol.startswith("-"):
-        return [flag.name for flag in FLAGS[name]]
-    return magics.sessions.store.ids() if name in TAKES_IDS else []
+@context_matcher(identifier="copilot_jupyter")
+def _complete(context: CompletionContext) -> SimpleMatcherResult:
+    """Complete flags and session ids behind a magic's name, and let nothing else be offered."""
+    from IPython import get_ipython
+
+    magics, typed = current_magics(get_ipython()), _LINE.match(context.text_until_cursor)
+    if magics is None or typed is None or typed["name"] not in FLAGS:
+        return {"completions": []}
+    name, word = typed["name"], typed["word"]
+    known = [flag.name for flag in FLAGS[name]] if word.startswith("-") else []
+    if not known and name in TAKES_IDS:
+        known = magics.sessions.store.ids()
+    found = [SimpleCompletion(text) for text in known if text.startswith(word)]
+    return {"completions": found, "matched_fragment": word, "suppress": bool(found)}

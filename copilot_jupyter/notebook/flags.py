@@ -121,6 +121,8 @@ def parse(magic: str, line: str, flags: Sequence[Flag], *, anywhere: bool = Fals
                         f"{magic} {name} takes a value.", f"Write {name} {flag.value}."
                     )
                 value, position = following["value"], following.end()
+            elif flag.value and not value:
+                raise BadInputError(f"{magic} {name} takes a value.", f"Write {name} {flag.value}.")
             elif not flag.value and value is not None:
                 raise BadInputError(f"{magic} {name} takes no value.", f"Write just {name}.")
             found[name] = _unquoted(value or "")
@@ -136,6 +138,8 @@ def parse(magic: str, line: str, flags: Sequence[Flag], *, anywhere: bool = Fals
 
 
 def _unknown(magic: str, name: str, known: dict[str, Flag]) -> BadInputError:
+    if name == "--help":
+        return BadInputError(f"{magic} has no flag --help.", f"{magic}? shows its manual.")
     near = difflib.get_close_matches(name, known, n=1)
     guess = f"Did you mean {near[0]}? " if near else ""
     takes = ", ".join(known) or "no flags"

@@ -59,7 +59,7 @@ def sessions(found: Listed, store: Sessions, text: str, limit: int | None) -> re
             if limit is None or len(rows) < limit:
                 rows.append([group, *_row(info, store)])
     hidden = total - len(rows)
-    title = f"{total} sessions" + (f", {hidden} more with --all" if hidden else "")
+    title = counted(total) + (f", {hidden} more with --all" if hidden else "")
     return render.table(("where", *_HEADERS), rows, title)
 
 
@@ -221,8 +221,13 @@ def _row(info: SessionInfo, store: Sessions) -> list[str]:
         _ago(info.modified),
         _size(info.size),
         _short(info.notebook or info.folder, 40, end=True),
-        info.in_use_by,
+        store.in_use_elsewhere(info.id),
     ]
+
+
+def counted(count: int) -> str:
+    """Return a number of sessions in words."""
+    return "1 session" if count == 1 else f"{count} sessions"
 
 
 def _turns(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -64,9 +65,10 @@ class CopilotMagics(Magics):
     """Conversations with GitHub Copilot that belong to the notebook."""
 
     def __init__(self, shell: InteractiveShell) -> None:
+        settings = Copilot(parent=shell)  # first: it may refuse, and the base class registers us
         super().__init__(shell)
         self._shell = shell
-        self.settings = Copilot(parent=shell)
+        self.settings = settings
 
     # What the magics work with is made, and imported, at first use: %load_ext stays cheap.
 
@@ -147,7 +149,7 @@ class CopilotMagics(Magics):
         parsed = parse("%copilot" if cell is None else "%%copilot", line, FLAGS["copilot"])
         prompt = self._prompt(parsed, cell)
         into = parsed.get("--into")
-        if "--into" in parsed and not into.isidentifier():
+        if "--into" in parsed and (not into.isidentifier() or iskeyword(into)):
             raise BadInputError(
                 f"--into {into!r} is no variable name.", "Write it like --into answer."
             )
@@ -353,18 +355,22 @@ class CopilotMagics(Magics):
         if "--older-than" not in parsed:
             raise BadInputError("No age is given.", "Write %copilot_cleanup --older-than 30d.")
         old = self.sessions.old(parse_age(parsed.get("--older-than")), bound="--bound" in parsed)
+        mine = self.notebook.binding.session if self.notebook.binding is not None else ""
+        old = [info for info in old if info.id != mine]  # this kernel asks in it again
         if not old:
             self._say("There is nothing to clean up.")
             return
-        self._show(listing.plain_list(f"{len(old)} sessions to move to the trash", old))
+        many = listing.counted(len(old))
+        self._show(listing.plain_list(f"{many} to move to the trash", old))
         if "--dry-run" in parsed:
             return
-        if "--yes" not in parsed and not self._agreed(f"Move {len(old)} sessions?", "--yes"):
+        if "--yes" not in parsed and not self._agreed(f"Move {many}?", "--yes"):
             self._say("Nothing was moved.")
             return
         count = self.sessions.cleanup(old)
         self._say(
-            f"Moved {count} sessions to the trash for 7 days; %copilot_undo brings them back."
+            f"Moved {listing.counted(count)} to the trash for 7 days; "
+            "%copilot_undo brings them back."
         )
 
     @no_var_expand
@@ -545,6 +551,10 @@ class CopilotMagics(Magics):
             raise BadInputError("No session was chosen.", "Write %copilot_resume ID.")
         if typed.isdecimal() and 1 <= int(typed) <= len(shown):
             return shown[int(typed) - 1].id
+        if typed.isdecimal() and not self.sessions.store.exists(typed):
+            raise BadInputError(
+                f"The list ends at {len(shown)}; there is no {typed}.", "Run the cell again."
+            )
         return typed
 
     def _agreed(self, question: str, flag: str) -> bool:

@@ -67,7 +67,18 @@ class Notebook:
         """Return the conversation this kernel is bound to, None before the first use."""
         if self._binding is None:
             return None
+        self._follow()
         return self.sessions.conversation(self._binding.session, self._terms)
+
+    def _follow(self) -> None:
+        """Follow a rename under the living kernel: the index and the next outputs name it."""
+        here = self.identity
+        known = self._terms.metadata.get(NOTEBOOK_PATH)
+        if self._binding is None or here.path is None or known in (None, str(here.path)):
+            return
+        metadata = {**self._terms.metadata, NOTEBOOK_PATH: str(here.path)}
+        self._terms = replace(self._terms, who=here.name, metadata=metadata)
+        self._binding = replace(self._binding, path=here.relative_path)
 
     # -- finding --------------------------------------------------------------------------
 
@@ -104,12 +115,9 @@ class Notebook:
     def _settle(self, found: Binding, saved: Saved) -> tuple[str, str]:
         """Return session and notebook id for a binding found in the file: a copy is branched."""
         store = self.sessions.store
-        metadata = store.client_metadata(found.session)
-        home = metadata.get(NOTEBOOK_PATH, "")
         here = self.identity.path
-        if not binding.is_copy(here, found.notebook_id, home, binding.read_notebook):
-            if home and here is not None and home != str(here) and not Path(home).exists():
-                return found.session, found.notebook_id  # moved: its index follows at the next ask
+        original = self._original(found)
+        if original is None:  # its own file, or moved: its index follows at the next ask
             return found.session, found.notebook_id or saved_id(saved)
         branch = self._branch_of(found.session, here)
         if branch:
@@ -121,10 +129,28 @@ class Notebook:
             metadata={COPIED_FROM: found.session, NOTEBOOK_PATH: str(here)},
         )
         self._say(
-            f"This notebook is a copy of {Path(home).name}: it goes on in a branch, {branch}. "
+            f"This notebook is a copy of {original.name}: it goes on in a branch, {branch}. "
             f"To share the conversation instead: %copilot_resume {found.session} --share"
         )
         return branch, ""
+
+    def _original(self, found: Binding) -> Path | None:
+        """Return the notebook of which this one is a copy, by a binding in its file.
+
+        The index names the notebook that asked last. Where that one joined on purpose it
+        carries another id, and the path in the binding itself tells.
+        """
+        here = self.identity.path
+        if here is None:
+            return None
+        metadata = self.sessions.store.client_metadata(found.session)
+        homes = [parent / found.path for parent in here.parents if found.path]
+        if metadata.get(NOTEBOOK_ID) == found.notebook_id:
+            homes.insert(0, Path(metadata.get(NOTEBOOK_PATH, "")))
+        for home in homes:
+            if binding.is_copy(here, found.notebook_id, str(home), binding.read_notebook):
+                return home
+        return None
 
     def _branch_of(self, session: str, here: Path | None) -> str:
         """Return the branch that this copy of a notebook was given before, "" if none."""
@@ -145,10 +171,10 @@ class Notebook:
         for candidate in store.ids():
             metadata = store.client_metadata(candidate)
             points = binding.find_by(metadata, kernel=here.kernel, path=here.path)
-            if points == "path" and not former:
+            if points == "path":
                 turns = [turn.prompt for turn in self.sessions.turns(candidate)]
                 if not binding.knows(turns, asked):
-                    former = candidate
+                    former = former or candidate
                     continue
             if points:
                 return self._bind(candidate, metadata.get(NOTEBOOK_ID, ""))
@@ -266,7 +292,10 @@ class Notebook:
             session, notebook_id = self._resumed(session)
             return self._bind(session, notebook_id), session
         terms = {"take_over": how == "take-over", "read_only": how == "read-only"}
-        return self._bind(session, saved_id(self._saved()), **terms), session
+        saved = self._saved()
+        # A copy that joins on purpose gets an id of its own: or the original would be the copy.
+        copied = any(b.session == session and self._original(b) for b in saved.bindings[-1:])
+        return self._bind(session, "" if copied else saved_id(saved), **terms), session
 
     def _resumed(self, session: str) -> tuple[str, str]:
         """Return what a typed line binds to: the session, or a copied notebook's branch of it."""
@@ -318,12 +347,6 @@ class Notebook:
             if answer.at is not None:
                 entry["at"] = answer.at.isoformat(timespec="seconds")
         return {METADATA_KEY: entry}
-
-    def moved(self) -> None:
-        """Follow a rename: look anew who this is, and let the binding say so."""
-        self._identity = None
-        if self._binding is not None:
-            self._binding = replace(self._binding, path=self.identity.relative_path)
 
 
 def saved_id(saved: Saved) -> str:

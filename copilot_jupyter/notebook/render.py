@@ -7,6 +7,7 @@ no ``text/markdown`` is ever sent.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -109,9 +110,16 @@ def _parser() -> MarkdownIt:
 
     parser = MarkdownIt("commonmark", {"html": False, "highlight": _highlight})
     parser.enable(["table", "strikethrough"])
+    parser.validateLink = _may_be_linked  # type: ignore[assignment]  # its own extension point
     parser.add_render_rule("image", _image_as_link)
     parser.add_render_rule("link_open", _link_out)
     return parser
+
+
+def _may_be_linked(address: str) -> bool:
+    """Whether an answer may link there: the web, mail, or a place in this document."""
+    scheme = re.match(r"([^/?#:]*):", address.strip())
+    return scheme is None or scheme[1].lower() in ("http", "https", "mailto")
 
 
 def _highlight(code: str, language: str, _attributes: str) -> str:

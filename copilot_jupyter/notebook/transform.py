@@ -15,13 +15,21 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.inputtransformer2 import TokenTransformBase
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from IPython.core.interactiveshell import InteractiveShell
 
 _OURS = re.compile(r"%%?copilot(_\w+)?(\s|\Z)")
 _HELP = re.compile(r"%copilot(_\w+)?\?{1,2}\Z")
-_CALL = re.compile(
-    r"(?P<before>.*?)get_ipython\(\)\.run_(?P<kind>line|cell)_magic\('copilot', (?P<rest>.*)\Z",
-    re.DOTALL,
+#: What Python may not await in, at the top of a cell.
+_OWN_SCOPE = (
+    ast.FunctionDef,
+    ast.ClassDef,
+    ast.Lambda,
+    ast.GeneratorExp,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
 )
 
 #: What a comment or code before ``%%copilot`` is told.
@@ -44,8 +52,10 @@ class AskLine(TokenTransformBase):
         """Return the first such line, if there is one."""
         for line in tokens_by_line:
             words = [token for token in line if token.string.strip()]
-            at = 2 if len(words) > 2 and words[1].string == "=" else 0
+            at = 0 if words and words[0].string == "%" else _behind_assignment(words)
             if len(words) < at + 2 or words[at].string != "%":
+                continue
+            if words[at].start[0] != words[0].start[0]:  # goes over several lines
                 continue
             text = words[at].line[words[at].start[1] :].strip()
             if _OURS.match(text) and not _HELP.match(text):
@@ -60,7 +70,8 @@ class AskLine(TokenTransformBase):
             return [
                 f"get_ipython().magics_manager.registry['CopilotMagics'].refuse({_NOT_FIRST})\n"
             ]
-        name, _, rest = text.removeprefix("%").partition(" ")
+        name, *words = text.removeprefix("%").split(maxsplit=1)
+        rest = words[0] if words else ""
         if rest.strip() in ("?", "??"):
             call = f"get_ipython().run_line_magic('pinfo', {'%' + name!r})"
         else:
@@ -70,31 +81,70 @@ class AskLine(TokenTransformBase):
         return [*lines[: self.start_line], f"{before}{call}\n", *lines[self.start_line + 1 :]]
 
 
+def _behind_assignment(words: list[Any]) -> int:
+    """Return the position behind the first ``=`` outside brackets, 0 where there is none."""
+    depth = 0
+    for position, token in enumerate(words):
+        depth += (token.string in "([{") - (token.string in ")]}")
+        if token.string == "=" and not depth:
+            return position + 1
+    return 0
+
+
 def to_await(lines: list[str]) -> list[str]:
     """Turn the ``%%copilot`` and ``%copilot`` calls of a cell into awaited ones.
 
-    Only where the cell may await: not inside a function, and not inside another magic,
+    Only where Python may await: not inside a function, and not inside another magic,
     whose body IPython runs synchronously.
     """
-    if not any("_magic('copilot', " in line for line in lines) or _inside_a_magic():
+    code = "".join(lines)
+    if "_magic('copilot', " not in code or _inside_a_magic():
         return lines
-    awaited = [_awaited(line) for line in lines]
     try:
-        compile("".join(awaited), "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    except SyntaxError:
+        tree = compile(code, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    except (SyntaxError, ValueError):
         return lines
-    return awaited
+    encoded = [line.encode() for line in code.splitlines(keepends=True)]
+    for call in sorted(_calls(tree), key=lambda c: (c.lineno, c.col_offset), reverse=True):
+        _rewrite(encoded, call)
+    return [line.decode() for line in encoded]
 
 
-def _awaited(line: str) -> str:
-    match = _CALL.match(line)
-    if match is None:
-        return line
-    magics = "get_ipython().magics_manager.registry['CopilotMagics']"
-    rest, end = match["rest"].rstrip("\n"), ""
-    if rest.endswith(" and None"):
-        rest, end = rest.removesuffix(" and None"), " and None"
-    return f"{match['before']}(await {magics}.awaited_{match['kind']}({rest}){end}\n"
+def _calls(node: ast.AST) -> Iterator[ast.Call]:
+    """Yield the calls of ours below a node that are not inside a function or a class."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, _OWN_SCOPE):
+            continue
+        if isinstance(child, ast.Call) and _is_ours(child):
+            yield child
+        else:
+            yield from _calls(child)
+
+
+def _is_ours(call: ast.Call) -> bool:
+    name = ast.unparse(call.func)
+    return (
+        name in ("get_ipython().run_line_magic", "get_ipython().run_cell_magic")
+        and len(call.args) == (2 if name.endswith("line_magic") else 3)
+        and isinstance(call.args[0], ast.Constant)
+        and call.args[0].value == "copilot"
+        and call.lineno == call.args[1].lineno
+        and not call.keywords
+    )
+
+
+def _rewrite(lines: list[bytes], call: ast.Call) -> None:
+    """Put the awaited call in a call's place; the offsets of ast count bytes."""
+    last = lines[call.end_lineno - 1] if call.end_lineno else b""
+    lines[(call.end_lineno or 1) - 1] = (
+        last[: call.end_col_offset] + b")" + last[call.end_col_offset :]
+    )
+    kind = "line" if len(call.args) == 2 else "cell"
+    awaited = f"(await get_ipython().magics_manager.registry['CopilotMagics'].awaited_{kind}("
+    line = lines[call.lineno - 1]
+    lines[call.lineno - 1] = (
+        line[: call.col_offset] + awaited.encode() + line[call.args[1].col_offset :]
+    )
 
 
 def _inside_a_magic() -> bool:

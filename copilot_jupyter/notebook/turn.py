@@ -74,11 +74,13 @@ class RunningTurn:
         self.error: BaseException | None = None
         self._waker = waker
         self._task: asyncio.Task[Any] | None = None
+        self._stopped = False
         self._loop = loop
         loop.submit(self._run(ask))
 
     def interrupt(self) -> None:
         """Stop the turn and wait, but not for long, until its prompt is taken out."""
+        self._stopped = True
         self._loop.loop.call_soon_threadsafe(self._cancel)
         self.done.wait(_WITHDRAWAL)
 
@@ -89,7 +91,8 @@ class RunningTurn:
     async def _run(self, ask: Ask) -> None:
         self._task = asyncio.current_task()
         try:
-            self.answer = await ask(self._emit)
+            if not self._stopped:
+                self.answer = await ask(self._emit)
         except BaseException as error:  # noqa: BLE001 -- handed to the cell, which raises it
             self.error = error
         finally:
@@ -150,6 +153,9 @@ def steps(loop: LoopThread, ask: Ask, painter: Painter, waker: Waker) -> Steps:
             raise TurnInterrupted("Stopped; the answer was complete already and is kept.") from None
         painter.show("".join(pieces), "interrupted; not kept in the session", final=True)
         raise TurnInterrupted from None
+    except BaseException:  # the painter failed: nothing is stored behind a cell that failed
+        turn.interrupt()
+        raise
     if turn.answer is None:
         painter.show("".join(pieces), "failed; not kept in the session", final=True)
         if turn.error is None or isinstance(turn.error, asyncio.CancelledError):
@@ -334,7 +340,8 @@ class TerminalPainter:
         self._write("\n")
 
     def _write(self, text: str) -> None:
-        sys.stdout.write(text)
+        # A terminal obeys control characters: titles, colours, what stands above.
+        sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text))
         sys.stdout.flush()
 
 

@@ -28,7 +28,7 @@ from urllib.parse import parse_qs, urlsplit
 from copilot_jupyter.errors import BadInputError, CopilotError, SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterator
 
     from copilot import CopilotClient, CopilotSession
     from copilot.rpc import AuthLoginStep
@@ -413,49 +413,6 @@ class BrowserSignIn:
         finally:
             if not whole:  # an error, or a cancelled wait: the runtime must not wait on
                 await self.close()
-
-
-async def login_with_browser(
-    client: CopilotClient,
-    host: str,
-    show: Callable[[SignInStep], None],
-    *,
-    may_use_file: Callable[[], Awaitable[bool]] | None = None,
-) -> Account | None:
-    """Sign in through the browser, in one call.
-
-    Parameters
-    ----------
-    client : CopilotClient
-        Connected.
-    host : str
-        As `check_host` takes it.
-    show : callable
-        Called once with what the person does next, on the loop of the caller.
-    may_use_file : callable, optional
-        Awaited where the machine has no keychain: may the token be kept readable in
-        the runtime's ``config.json``? No, by default.
-
-    Returns
-    -------
-    Account or None
-        None if it may not, and nothing was kept.
-
-    Raises
-    ------
-    BadInputError, SetupError
-        As `BrowserSignIn`. Cancelling this cancels the flow at the runtime.
-    """
-    sign_in = BrowserSignIn(client, host)
-    try:
-        show(await sign_in.begin())
-        account = await sign_in.finish()
-        if account is None:
-            yes = may_use_file is not None and await may_use_file()
-            account = await sign_in.allow_file(yes=yes)
-        return account
-    finally:
-        await sign_in.close()
 
 
 async def logout(

@@ -47,10 +47,6 @@ class LoopThread:
         """Whether the thread has been started."""
         return self._thread is not None
 
-    def is_current(self) -> bool:
-        """Whether the caller runs on this loop's thread."""
-        return self._thread is not None and threading.get_ident() == self._thread.ident
-
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run a coroutine on the loop; the result is a future of any thread."""
         return asyncio.run_coroutine_threadsafe(work, self.loop)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from copilot_jupyter.errors import CopilotError, TurnError, TurnStalledError
 from copilot_jupyter.events import Provider, TurnEvent, Usage
@@ -15,12 +15,13 @@ from copilot_jupyter.events import Provider, TurnEvent, Usage
 from . import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from copilot.session import CopilotSession
 
     from .client import Runtime
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the clock and at the runtime process while a turn runs.
@@ -53,6 +54,7 @@ class _Listener:
     """Collects the events of one turn."""
 
     emit: Callable[[TurnEvent], None]
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     last: float = field(default_factory=time.monotonic)
     event_id: str = ""
@@ -73,6 +75,8 @@ class _Listener:
     def _remember(self, kind: str, data: Any, event_id: str) -> None:
         if kind == "user.message" and not self.event_id:
             self.event_id = event_id
+        elif kind == "assistant.turn_start":
+            self.begun.set()
         elif kind == "assistant.message":
             if data.content:
                 self.texts.append(data.content)
@@ -86,6 +90,7 @@ class _Listener:
         elif kind == "session.error":
             self.error = data
         elif kind == "session.idle":
+            self.begun.set()
             self.idle.set()
 
 
@@ -100,6 +105,12 @@ class LiveSession:
             getattr(raw.transcript_recovery, "invalid_line_numbers", None) or ()
         )
         self._raw = raw
+        self._pid = runtime.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the runtime process that has it open still runs."""
+        return self._pid == self.runtime.pid != 0
 
     async def ask(
         self,
@@ -137,15 +148,24 @@ class LiveSession:
         listener = _Listener(emit)
         unsubscribe = self._raw.on(listener.take)
         try:
+            sending = asyncio.ensure_future(
+                self._raw.send(text, display_prompt=None if shown == text else shown)
+            )
             try:
-                await self._raw.send(text, display_prompt=None if shown == text else shown)
+                async with asyncio.timeout(stall_timeout):
+                    await asyncio.shield(sending)
             except Exception as error:
                 raise translate.from_sdk(error, self.id) from error
             await self._finish(listener, stall_timeout, timeout)
+        except (asyncio.CancelledError, TurnStalledError):
+            await to_the_end(_has_begun(sending, listener))
+            raise
         finally:
             unsubscribe()
         if listener.error is not None and not listener.answered:
             raise translate.from_session_error(listener.error, self.provider)
+        if listener.error is not None and not listener.texts:
+            raise TurnError("The model answered nothing.", "Run the cell again, or reword it.")
         if not listener.answered:
             raise TurnError("The model ended its turn without an answer.", "Run the cell again.")
         answer = "\n\n".join(listener.texts)
@@ -156,9 +176,11 @@ class LiveSession:
     ) -> None:
         began = time.monotonic()
         while not listener.idle.is_set():
+            # Not wait_for: on Python 3.11 it can swallow the stop button.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(listener.idle.wait(), _LOOK)
-            if not self.runtime.alive:
+                async with asyncio.timeout(_LOOK):
+                    await listener.idle.wait()
+            if not self.alive:
                 raise translate.died()
             now = time.monotonic()
             if now - listener.last > stall_timeout:
@@ -173,7 +195,13 @@ class LiveSession:
                 )
 
     async def abort(self) -> None:
-        """End a running turn and wait until the runtime is idle; nothing if none runs."""
+        """End a running turn and wait until the runtime is idle; nothing if none runs.
+
+        Raises
+        ------
+        CopilotError
+            If the runtime died or does not answer.
+        """
         listener = _Listener(lambda _: None)
         unsubscribe = self._raw.on(listener.take)
         try:
@@ -181,6 +209,8 @@ class LiveSession:
             # The answer to abort comes after the turn's end (measured), its idle event with it.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(listener.idle.wait(), 0.05)
+        except Exception as error:
+            raise translate.from_sdk(error, self.id) from error
         finally:
             unsubscribe()
 
@@ -199,13 +229,6 @@ class LiveSession:
         except Exception as error:
             raise translate.from_sdk(error, self.id) from error
 
-    async def set_model(self, model: str) -> None:
-        """Ask another model from now on."""
-        try:
-            await self._raw.set_model(model)
-        except Exception as error:
-            raise translate.from_sdk(error, self.id) from error
-
     async def annotate(self, metadata: Mapping[str, str]) -> None:
         """Write client metadata of the session: the index from session to notebook."""
         from copilot.rpc import MetadataUpdateClientMetadataRequest
@@ -216,15 +239,6 @@ class LiveSession:
         except Exception as error:
             raise translate.from_sdk(error, self.id) from error
 
-    async def usage(self) -> dict[str, Any]:
-        """Return the session's usage as the runtime counts it, {} where it does not."""
-        try:
-            metrics = await self._raw.rpc.usage.get_metrics()
-        except Exception as error:  # noqa: BLE001 -- the SDK raises bare Exception
-            logger.debug("no usage of %s: %s", self.id, error)
-            return {}
-        return dict(metrics.to_dict())
-
     async def close(self) -> None:
         """Let the session go; its data stay. Safe when the runtime is gone."""
         try:
@@ -233,3 +247,20 @@ class LiveSession:
             raise
         except Exception as error:  # noqa: BLE001 -- the SDK raises bare Exception
             logger.debug("closing %s: %s", self.id, error)
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for `work` to its end, whatever cancels the wait: a second press of the stop button."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    return task.result()
+
+
+async def _has_begun(sending: asyncio.Future[Any], listener: _Listener) -> None:
+    """Wait until the runtime works on the prompt: an abort before that is lost (measured)."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_ABORT):
+            await sending
+            await listener.begun.wait()

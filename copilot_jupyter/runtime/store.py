@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 LONGEST_ID = 250
 _ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{LONGEST_ID - 1}}}")
 
+_LOCK_FILE = re.compile(r"inuse\.([1-9][0-9]{0,8})\.lock")
+
 #: The name under which our sessions are made; a terminal's sessions carry another.
 CLIENT_NAME = "copilot-jupyter"
 
@@ -44,7 +46,6 @@ CLIENT_NAME = "copilot-jupyter"
 NOTEBOOK_PATH = "copilot-jupyter.notebook.path"
 NOTEBOOK_ID = "copilot-jupyter.notebook.id"
 NOTEBOOK_KERNEL = "copilot-jupyter.notebook.kernel"
-KEPT_FROM = "copilot-jupyter.kept-from"
 COPIED_FROM = "copilot-jupyter.copied-from"
 
 #: Days that a cleaned-up session stays in the trash.
@@ -141,13 +142,21 @@ def parse_journal(data: bytes) -> Journal:
             continue
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
-        if isinstance(event, dict) and isinstance(event.get("data"), dict) and "type" in event:
+        if _is_event(event):
             events.append(event)
         else:
             bad.append(number)
     return Journal(tuple(events), tuple(bad))
+
+
+def _is_event(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("type"), str)
+        and isinstance(value.get("data"), dict)
+    )
 
 
 class Store:
@@ -189,6 +198,8 @@ class Store:
         try:
             with os.scandir(self.sessions) as entries:
                 for entry in entries:
+                    if not _ID.fullmatch(entry.name):
+                        continue
                     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                         stat = (Path(entry.path) / "events.jsonl").stat()
                         if stat.st_size:
@@ -224,7 +235,6 @@ class Store:
             notebook=metadata.get(NOTEBOOK_PATH, ""),
             ours=workspace.get("client_name") == CLIENT_NAME,
             in_use_by=", ".join(map(str, self.holders(session_id))),
-            kept_from=metadata.get(KEPT_FROM, ""),
         )
 
     def infos(self) -> Iterator[SessionInfo]:
@@ -241,7 +251,7 @@ class Store:
         try:
             text = (self.folder(session_id) / "workspace.yaml").read_text(encoding="utf-8")
             value = yaml.load(text, Loader=loader)  # noqa: S506 -- a safe loader, in C or Python
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        except (OSError, ValueError, RecursionError, yaml.YAMLError):
             return {}
         return value if isinstance(value, dict) else {}
 
@@ -269,7 +279,7 @@ class Store:
             raise self._unusable(error) from None
 
     def tail(self, session_id: str) -> Journal:
-        """Return the end of a transcript, from the last user message on at least.
+        """Return the end of a transcript, from a person's last prompt on at least.
 
         Reads backwards, so that a transcript of any length costs the same.
         """
@@ -284,8 +294,9 @@ class Store:
                     data = file.read(size - start)
                     if start:
                         data = data.partition(b"\n")[2]
-                    if not start or b'"type":"user.message"' in data:
-                        return parse_journal(data)
+                    journal = parse_journal(data)
+                    if not start or any(map(is_prompt, journal.events)):
+                        return journal
                     step *= 4
         except (FileNotFoundError, NotADirectoryError):
             raise self._not_found(session_id) from None
@@ -312,11 +323,11 @@ class Store:
         """Return the live processes that have the session open, by the runtime's lock files."""
         found: dict[int, Holder] = {}
         for path in self.folder(session_id).glob("inuse.*.lock"):
-            part = path.name.split(".")[1]
-            if not part.isdigit():
+            match = _LOCK_FILE.fullmatch(path.name)
+            if match is None:
                 continue
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(int(part))
+            with contextlib.suppress(psutil.Error, OSError):
+                process = psutil.Process(int(match[1]))
                 # A pid that was given to another process since: the lock is older than it.
                 if process.status() != psutil.STATUS_ZOMBIE and (
                     process.create_time() <= path.stat().st_mtime + 2
@@ -358,7 +369,7 @@ class Store:
                 files = self.folder(source) / "files"
                 if files.is_dir():
                     shutil.copytree(files, staging / "files")
-                _write(staging / "events.jsonl", journal_bytes(with_id(events, target)))
+                write_whole(staging / "events.jsonl", journal_bytes(with_id(events, target)))
                 self._copy_workspace(staging, source, target)
                 self._write_metadata(staging, metadata or {})
                 staging.replace(self.folder(target))
@@ -373,13 +384,18 @@ class Store:
             path.replace(target)
         return target
 
-    def cut(self, session_id: str, size: int) -> None:
-        """Cut a transcript back to a size it had: needs no room on a full disk.
+    def cut(self, session_id: str, since: int) -> None:
+        """Cut a transcript off at the first prompt written after it had `since` bytes.
 
-        Only for a session that no runtime has open.
+        Needs no room on a full disk. Only for a session that no runtime has open.
         """
-        with self._writing():
-            os.truncate(self.journal_path(session_id), size)
+        with self._writing(), self.journal_path(session_id).open("r+b") as file:
+            position = file.seek(since)
+            for line in file:
+                if any(map(is_prompt, parse_journal(line).events)):
+                    file.truncate(position)
+                    return
+                position += len(line)
 
     def write_journal(self, session_id: str, events: Iterable[dict[str, Any]]) -> None:
         """Replace a transcript, keeping the old file beside it.
@@ -390,7 +406,7 @@ class Store:
         with self._writing():
             if path.exists():
                 shutil.copy2(path, path.with_name(f"events.jsonl.set-aside-{time.time_ns()}"))
-            _write(path, journal_bytes(with_id(tuple(events), session_id)))
+            write_whole(path, journal_bytes(with_id(tuple(events), session_id)))
 
     def discard(self, session_id: str) -> None:
         """Remove a session's folder for good; nothing happens where there is none."""
@@ -401,17 +417,19 @@ class Store:
 
     def bury(self, session_id: str) -> None:
         """Note that a session was deleted on purpose, so that nothing brings it back."""
+        line = json.dumps({"id": session_id, "at": datetime.now(UTC).isoformat()})
         with self._writing():
-            self.ours.mkdir(parents=True, exist_ok=True, mode=0o700)
-            line = json.dumps({"id": session_id, "at": datetime.now(UTC).isoformat()})
-            with (self.ours / "deleted.jsonl").open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            private_folder(self.ours)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            with os.fdopen(os.open(self.ours / "deleted.jsonl", flags, 0o600), "ab") as file:
+                # On a line of its own, even after one that a crash cut off.
+                file.write(f"\n{line}\n".encode())
 
     def buried(self, session_id: str) -> datetime | None:
         """Return when the session was deleted, or None."""
         found = None
         with contextlib.suppress(OSError):
-            data = (self.ours / "deleted.jsonl").read_text(encoding="utf-8")
+            data = (self.ours / "deleted.jsonl").read_bytes()
             for line in data.splitlines():
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     entry = json.loads(line)
@@ -429,12 +447,12 @@ class Store:
         str
             The name of the batch, for `restore`.
         """
-        batch = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        batch = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:6]}"
         with self._writing():
-            target = self.ours / "trash" / batch
-            target.mkdir(parents=True, mode=0o700)
+            target = private_folder(self.ours / "trash" / batch)
             for session_id in session_ids:
-                self.folder(session_id).replace(target / session_id)
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    self.folder(session_id).replace(target / session_id)
         return batch
 
     def restore(self) -> list[str]:
@@ -477,7 +495,7 @@ class Store:
 
     def _batches(self) -> list[Path]:
         trash = self.ours / "trash"
-        return sorted(trash.iterdir()) if trash.is_dir() else []
+        return sorted(b for b in trash.iterdir() if b.is_dir()) if trash.is_dir() else []
 
     # -- helpers ---------------------------------------------------------------------------
 
@@ -506,7 +524,7 @@ class Store:
         """
         probe = self.ours / f".probe-{uuid.uuid4().hex}"
         with self._writing():
-            self.ours.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(self.ours)
             probe.write_bytes(b"x" * 4096)
             probe.unlink()
 
@@ -542,14 +560,24 @@ class Store:
 
     def _copy_workspace(self, staging: Path, source: str, target: str) -> None:
         """Copy ``workspace.yaml`` with another id; the runtime writes a new one where it lacks."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
             text = (self.folder(source) / "workspace.yaml").read_text(encoding="utf-8")
-            text = re.sub(r"^id:.*$", f"id: {target}", text, count=1, flags=re.M)
-            _write(staging / "workspace.yaml", text.encode())
+            # Quoted: an id such as 123 or null is text.
+            text = re.sub(r"^id:.*$", f'id: "{target}"', text, count=1, flags=re.M)
+            write_whole(staging / "workspace.yaml", text.encode())
 
     def _write_metadata(self, staging: Path, metadata: dict[str, str]) -> None:
         content = json.dumps({"version": 1, "metadata": metadata})
-        _write(staging / "client-metadata.json", content.encode())
+        write_whole(staging / "client-metadata.json", content.encode())
+
+
+def is_prompt(event: dict[str, Any]) -> bool:
+    """Whether an event is a prompt of the person: no system's message, no sub-agent's."""
+    return (
+        event["type"] == "user.message"
+        and event["data"].get("source") in (None, "user")
+        and not event.get("agentId")
+    )
 
 
 def nearest(wanted: str, ids: Iterable[str]) -> list[str]:
@@ -594,7 +622,16 @@ def _command(process: psutil.Process) -> str:
     return Path(command[0]).name if command else process.name()
 
 
-def _write(path: Path, data: bytes) -> None:
+def private_folder(path: Path) -> Path:
+    """Make a folder, and those above it that are missing, for this user alone."""
+    for folder in (*reversed(path.parents), path):
+        with contextlib.suppress(FileExistsError):
+            if not folder.exists():
+                folder.mkdir(mode=0o700)
+    return path
+
+
+def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole: a crash leaves the old one or the new one."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

@@ -55,11 +55,6 @@ def is_not_found(error: Exception) -> bool:
     return _NOT_FOUND in str(error)
 
 
-def is_damaged(error: Exception) -> bool:
-    """Whether the SDK says that a session's files cannot be read."""
-    return any(sign in str(error) for sign in _DAMAGED)
-
-
 def from_sdk(error: BaseException, session_id: str = "") -> CopilotError:
     """Return one of our errors for whatever the SDK raised.
 
@@ -142,6 +137,17 @@ def from_session_error(data: Any, provider: Provider) -> CopilotError:
     return ProviderError(what, do, status=status)
 
 
+def _is_final(status: int | None) -> bool:
+    # Measured: 400, 403 and 404 are not tried again, 401 and 429 are.
+    return status is not None and 400 <= status < 500 and status not in (401, 408, 409, 429)
+
+
+def _why(data: Any) -> str:
+    if data.status_code:
+        return f"the provider answered {data.status_code}"
+    return one_line(str(data.error_message or "the provider failed").strip('"'))
+
+
 def from_event(event: Any) -> Iterator[TurnEvent]:
     """Yield what an SDK event says to a person; nothing for most of them."""
     kind, data = event.type.value, event.data
@@ -149,9 +155,8 @@ def from_event(event: Any) -> Iterator[TurnEvent]:
         return
     if kind == "assistant.message_delta":
         yield TextDelta(data.delta_content)
-    elif kind == "assistant.turn_retry":
-        yield TurnRetry(one_line(data.reason or "the model is asked again"))
-    elif kind == "session.info" and data.info_type == "model_retry":
-        yield TurnRetry(one_line(data.message))
+    elif kind == "model.call_failure" and not _is_final(data.status_code):
+        # Said before the wait; 1.0.85 has no assistant.turn_retry, 1.0.102 says it after.
+        yield TurnRetry(_why(data))
     elif kind == "tool.execution_start":
         yield ToolStarted(data.tool_name, one_line(str(data.arguments or "")))

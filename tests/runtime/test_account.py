@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import pickle
-import shutil
 import socket
 import ssl
 import subprocess
@@ -34,6 +33,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+from terminal import native_runtime
 
 from copilot_jupyter.errors import BadInputError, SetupError
 from copilot_jupyter.notebook import sign_in
@@ -45,11 +45,9 @@ from copilot_jupyter.runtime.account import (
     SignInStep,
     Token,
     check_host,
-    login_with_browser,
     login_with_token,
     logout,
 )
-from copilot_jupyter.runtime.locate import find_runtime
 
 SECRET = "gho_" + uuid.uuid4().hex + "MADEUP"
 LINUX = pytest.mark.skipif(
@@ -143,9 +141,6 @@ def hub():
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
-    if shutil.which("openssl") is None:
-        message = "openssl makes the certificate of the stand-in"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
     folder = tmp_path_factory.mktemp("certificate")
     names = "DNS:github.com,DNS:api.github.com,DNS:tenant.ghe.com,DNS:api.tenant.ghe.com"
     make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
@@ -165,11 +160,22 @@ def certificate(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def program():
-    found = find_runtime()
-    if found is None:
-        message = "no Copilot runtime on this machine; set COPILOT_CLI_PATH"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
-    return found
+    """The runtime inside the pinned CLI: the one that `setup` may fetch has no browser sign-in."""
+    return native_runtime()
+
+
+async def login_with_browser(client, host, show, *, may_use_file=None):
+    """Sign in through the browser in one call, as the magic does in four."""
+    flow = BrowserSignIn(client, host)
+    try:
+        show(await flow.begin())
+        account = await flow.finish()
+        if account is None:
+            yes = may_use_file is not None and await may_use_file()
+            account = await flow.allow_file(yes=yes)
+        return account
+    finally:
+        await flow.close()
 
 
 class Machine:
@@ -460,26 +466,8 @@ async def yes():
     return True
 
 
-@pytest.fixture(scope="session")
-def flow(program, tmp_path_factory):
-    """Skip where the runtime is older than the browser flow."""
-
-    async def begin(client):
-        sign_in = BrowserSignIn(client)
-        try:
-            await sign_in.begin()
-        except SetupError as error:
-            return "too old" not in error.what
-        finally:
-            await sign_in.close()
-        return True
-
-    if not Machine(tmp_path_factory.mktemp("flow"), program).run(begin):
-        pytest.skip("this runtime has no sign-in through a browser (1.0.85 has none)")
-
-
 @pytest.fixture
-def online(machine, certificate, flow):
+def online(machine, certificate):
     with Hub(certificate) as hub:
         machine.behind(hub, certificate)
         yield hub
@@ -521,7 +509,7 @@ class TestBrowser:
             machine.run(lambda c: login_with_browser(c, "", visitor([], **no)))
         assert machine.sessions() == []
 
-    def test_github_out_of_reach_after_the_browser(self, machine, flow):
+    def test_github_out_of_reach_after_the_browser(self, machine):
         with pytest.raises(SetupError, match=r"github\.com cannot be reached"):
             machine.run(lambda c: login_with_browser(c, "", visitor([])))
 
