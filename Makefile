@@ -13,7 +13,7 @@ demo: $(VENV)/demo  ## open the quickstart on the embedded model (ARGS="--no-bro
 
 test: $(VENV)/test  ## the tests, on the real runtime
 	$(BIN)/python tests/browser/chromium.py
-	$(BIN)/python -m pytest -m "not campaign" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not campaign" $(ARGS)
 
 test-all: $(VENV)/test  ## the long campaigns, and the demo
 	$(BIN)/python -m pytest -m campaign $(ARGS)

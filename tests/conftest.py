@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from scripted_model import ScriptedModel
@@ -12,6 +12,9 @@ from scripted_model import ScriptedModel
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.runtime.locate import ensure_runtime
 from copilot_jupyter.settings import Copilot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: What can be fetched again is kept here between test runs.
 CACHE = Path(os.environ.get("COPILOT_JUPYTER_TEST_CACHE", Path(__file__).parents[1] / ".cache"))

@@ -13,10 +13,12 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 #: The runtime puts a date line before every prompt; tests compare what follows it.
 DATE_LINE = re.compile(r"^<current_datetime>.*?</current_datetime>\s*", re.DOTALL)

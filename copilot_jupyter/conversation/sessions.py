@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import os
 import re
 import uuid
 from dataclasses import dataclass
@@ -166,15 +167,12 @@ class Sessions:
 
     def in_use_elsewhere(self, session_id: str) -> str:
         """Return who else uses a session, "" if nobody does."""
-        for holder in self.store.holders(session_id):
-            if holder.pid != self.runtime.pid:
-                return str(holder)
         lock = SessionLock(self.store.ours / "locks" / f"{session_id}.json")
         owner = lock.owner()
-        mine = self._open.get(session_id)
-        if owner is None or not lock.alive(owner) or (mine is not None and mine.is_open):
-            return ""
-        return str(owner)
+        if owner is not None and owner.pid != os.getpid() and lock.alive(owner):
+            return str(owner)  # a notebook says more than the pid of its runtime
+        strangers = (h for h in self.store.holders(session_id) if h.pid != self.runtime.pid)
+        return next(map(str, strangers), "")
 
     async def delete(self, session_id: str) -> None:
         """Delete a session for good, and note that it was meant.
@@ -241,8 +239,6 @@ class Sessions:
 
     async def models(self) -> tuple[Provider, list[str]]:
         """Return the provider in force and the models it offers."""
-        import os
-
         provider = resolve(self.settings.provider, self.settings.model, os.environ)
         if provider.kind == "local":
             provider = await self.runtime.prepare(provider, self.settings.local_model)

@@ -114,7 +114,13 @@ def export(store: Sessions, session: str, shown: Sequence[Turn], file: str) -> s
     else:
         raise BadInputError(f"{file!r} ends in neither .md nor .jsonl.", "Choose one of the two.")
     try:
-        path.write_text(text, encoding="utf-8", errors="replace")
+        with path.open("x", encoding="utf-8", errors="replace") as out:
+            out.write(text)
+    except FileExistsError:
+        raise BadInputError(
+            f"{path} exists already{' (a directory)' if path.is_dir() else ''} and was left as it is.",
+            "Choose another name, or remove it.",
+        ) from None
     except OSError as error:
         raise BadInputError(
             f"{path} cannot be written: {error.strerror}.", "Choose another place."

@@ -443,6 +443,11 @@ def test_history_shows_and_exports(notebook, shared_desk):
     text = (shared_desk.folder / "a talk.md").read_text(encoding="utf-8")
     assert "Second\nin two lines" in text
     assert "Answer 3 to: Third ✓" in text
+    again = two_lines(
+        notebook.run("%copilot_history --export 'a talk.md' --last 1"), "BadInputError"
+    )
+    assert "exists already" in again
+    assert (shared_desk.folder / "a talk.md").read_text(encoding="utf-8") == text
     notebook.run("%copilot_history --export talk.jsonl --last 2").ok()
     lines = (shared_desk.folder / "talk.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines]

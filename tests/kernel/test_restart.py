@@ -63,10 +63,7 @@ def test_a_notebook_never_saved_is_known_by_its_path_and_a_prompt(desk):
     assert desk.only_session() == session
 
 
-@pytest.mark.parametrize(
-    "cells", [[f"%%copilot\n{FIRST}?!", "%copilot Another"], []], ids=["with cells", "not saved"]
-)
-def test_a_new_notebook_at_the_path_of_a_deleted_one_begins_anew(desk, cells):
+def test_a_new_notebook_at_the_path_of_a_deleted_one_begins_anew(desk):
     notebook = desk.notebook()
     old = session_of(ask(notebook, FIRST))
     path = notebook.save()
@@ -74,10 +71,9 @@ def test_a_new_notebook_at_the_path_of_a_deleted_one_begins_anew(desk, cells):
     path.unlink()
 
     new = desk.notebook()
-    for source in cells:
+    for source in (f"%%copilot\n{FIRST}?!", "%copilot Another"):
         new.add(source)
-    if cells:
-        new.save()
+    new.save()
     asked = ask(new, SECOND)
     assert session_of(asked) != old
     assert desk.model.requests[-1].prompts == [SECOND]

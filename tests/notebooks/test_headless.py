@@ -71,13 +71,9 @@ def test_a_notebook_runs_and_every_answer_is_one_display(execute, model, home):
     assert model.requests[-1].prompts == [FIRST, SECOND]
     assert prompts(home) == [FIRST, SECOND]
 
-
-def test_a_later_run_of_another_notebook_goes_on(execute, model, home):
-    execute(*DEMO)
-    notebook = execute(*DEMO[:2], "%%copilot\nAnd what else?")
+    later = execute(*DEMO[:2], "%%copilot\nAnd what else?")  # another notebook, the same line
     assert model.requests[-1].prompts == [FIRST, SECOND, "And what else?"]
-    assert notebook.cells[-1].outputs[0].metadata["copilot_jupyter"]["turn"] == 3
-    assert len(prompts(home)) == 3
+    assert later.cells[-1].outputs[0].metadata["copilot_jupyter"]["turn"] == 3
 
 
 def test_an_error_stops_the_execution_in_two_lines(execute, model, home):

@@ -549,7 +549,7 @@ def test_a_missing_session_names_the_nearest_and_how_to_make_it(store, method):
     ],
 )
 def test_the_nearest_ids(wanted, near):
-    assert nearest(wanted, ["churn-model", "ana-1", "zebra"]) == near
+    assert nearest(wanted, iter(["churn-model", "ana-1", "zebra"])) == near
 
 
 def test_at_most_three_ids_are_near():

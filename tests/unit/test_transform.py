@@ -327,6 +327,14 @@ def test_code_that_only_looks_like_ours_keeps_its_meaning(typed, cell):
     assert meaning(awaited(code)) == meaning(code)
 
 
+@pytest.mark.filterwarnings("ignore:.make_tokens_by_line. received")  # IPython's own confusion
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0c", "\x0b", "\x1c", "é日🙂"])
+def test_a_character_that_only_str_takes_for_a_line_end_moves_nothing(typed, odd):
+    """Python counts lines by newlines alone; `str.splitlines` knows more of them."""
+    before = f"s = '''a{odd}b'''\n"
+    assert awaited(typed(f"{before}x = %copilot why?\n")) == f"{before}x = {awaited_line('why?')}\n"
+
+
 def meaning(code: str) -> str:
     """Return code with every awaited call of ours turned back into the plain one."""
     tree = ast.parse(code)

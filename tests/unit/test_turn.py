@@ -686,3 +686,11 @@ def test_an_answer_cannot_drive_the_terminal(capsys, odd):
     assert odd not in out
     assert "\x1b" not in out
     assert out.startswith("a\n\tb")
+
+
+def test_a_terminal_shows_every_script_as_it_is(capsys):
+    french, japanese = "10\u00a0%, vrai\u202f!", "\u65e5\u672c\u3000\u8a9e"
+    family, persian = "\U0001f468\u200d\U0001f469", "\u0645\u06cc\u200c\u062e"
+    text = f"{french} {japanese} {family} {persian}"
+    TerminalPainter().finish(Answer(text, "my-id", 1))
+    assert capsys.readouterr().out == f"{text}\n"
