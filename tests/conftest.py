@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from fetched import CACHE
 from scripted_model import ScriptedModel
 
 from copilot_jupyter.conversation.sessions import Sessions
@@ -15,9 +15,7 @@ from copilot_jupyter.settings import Copilot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-#: What can be fetched again is kept here between test runs.
-CACHE = Path(os.environ.get("COPILOT_JUPYTER_TEST_CACHE", Path(__file__).parents[1] / ".cache"))
+    from pathlib import Path
 
 _OURS = ("COPILOT_", "GH_TOKEN", "GITHUB_TOKEN", "JPY_")
 

@@ -28,7 +28,8 @@ METADATA_KEY = "copilot_jupyter"
 _RESUME_LINE = re.compile(r"^\s*%copilot_resume\s+([A-Za-z0-9_][A-Za-z0-9_-]*)", re.M)
 _ASK_CELL = re.compile(r"\A\s*%%copilot\b[^\n]*\n(?P<prompt>.*)\Z", re.S)
 _ASK_LINE = re.compile(
-    r"^\s*(?:[\w.\[\]'\"]+\s*=\s*)?%copilot[ \t]+(?:--[a-z-]+(?:[= ]\S+)?[ \t]+)*(?P<prompt>\S.*)$",
+    r"^\s*(?:[^\n#%]+=[ \t]*)?%copilot[ \t]+"
+    r"(?:--[a-z-]+(?:=|[ \t]+)(?:\"[^\"\n]*\"|'[^'\n]*'|\S+)[ \t]+)*(?P<prompt>\S.*)$",
     re.M,
 )
 

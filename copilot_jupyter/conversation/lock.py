@@ -127,10 +127,12 @@ class SessionLock:
 
     def beat(self, runtime_pid: int = 0) -> bool:
         """Show that we live; return whether the lock is still ours."""
+        if not self.holds():
+            return False
         if runtime_pid == self._me.runtime_pid:
             with contextlib.suppress(OSError):
                 os.utime(self.path)
-            return self.holds()
+            return True
         with self._alone():
             if not self.holds():
                 return False

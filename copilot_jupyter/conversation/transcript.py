@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.events import Turn, Usage
+from copilot_jupyter.runtime.store import is_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,12 +67,9 @@ def turns(events: Iterable[dict[str, Any]]) -> list[Turn]:
     """
     drafts: list[_Draft] = []
     for event in events:
-        if event.get("agentId"):  # a sub-agent's own exchange is part of the turn that asked it
-            continue
-        if event["type"] == "user.message":
-            if event["data"].get("source") in (None, "user"):
-                drafts.append(_Draft(event))
-        elif drafts:
+        if is_prompt(event):
+            drafts.append(_Draft(event))
+        elif drafts and not event.get("agentId"):  # a sub-agent's exchange is part of the turn
             drafts[-1].add(event)
     return [draft.turn(number) for number, draft in enumerate(drafts, start=1)]
 

@@ -117,8 +117,9 @@ def export(store: Sessions, session: str, shown: Sequence[Turn], file: str) -> s
         with path.open("x", encoding="utf-8", errors="replace") as out:
             out.write(text)
     except FileExistsError:
+        kind = "a directory" if path.is_dir() else "a file"
         raise BadInputError(
-            f"{path} exists already{' (a directory)' if path.is_dir() else ''} and was left as it is.",
+            f"{path} exists already, {kind}, and was left as it is.",
             "Choose another name, or remove it.",
         ) from None
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -342,11 +343,12 @@ class Notebook:
         if self._binding is None:
             return {}
         entry = self._binding.to_metadata()
+        # The newest binding of a file wins: that of an answer, or of a line that was run.
+        at = datetime.now(UTC)
         if answer is not None:
             entry |= {"turn": answer.turn, "event": answer.event_id, "model": answer.model}
-            if answer.at is not None:
-                entry["at"] = answer.at.isoformat(timespec="seconds")
-        return {METADATA_KEY: entry}
+            at = answer.at or at
+        return {METADATA_KEY: {**entry, "at": at.isoformat(timespec="seconds")}}
 
 
 def saved_id(saved: Saved) -> str:

@@ -104,10 +104,11 @@ def to_await(lines: list[str]) -> list[str]:
         tree = compile(code, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except (SyntaxError, ValueError):
         return lines
-    encoded = [line.encode() for line in code.splitlines(keepends=True)]
+    # As bytes: of those, `splitlines` knows only the line ends that Python counts.
+    encoded = code.encode().splitlines(keepends=True)
     for call in sorted(_calls(tree), key=lambda c: (c.lineno, c.col_offset), reverse=True):
         _rewrite(encoded, call)
-    return [line.decode() for line in encoded]
+    return b"".join(encoded).decode().splitlines(keepends=True)
 
 
 def _calls(node: ast.AST) -> Iterator[ast.Call]:

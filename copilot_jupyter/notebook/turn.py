@@ -9,6 +9,7 @@ what is drawn is drawn here, in the cell's own context.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import threading
 import time
@@ -30,6 +31,9 @@ BEAT = 0.05
 _WITHDRAWAL = 0.25
 #: Seconds without an answer after which a placeholder is shown.
 _PATIENCE = 0.3
+
+#: What a terminal obeys instead of showing it.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 Steps = Generator[None, None, Answer]
 Emit = Callable[[TurnEvent], None]
@@ -341,7 +345,7 @@ class TerminalPainter:
 
     def _write(self, text: str) -> None:
         # A terminal obeys control characters: titles, colours, what stands above.
-        sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text))
+        sys.stdout.write(_CONTROL.sub("\ufffd", text))
         sys.stdout.flush()
 
 

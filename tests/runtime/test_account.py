@@ -28,7 +28,6 @@ import traceback
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -49,7 +48,7 @@ from copilot_jupyter.runtime.account import (
     logout,
 )
 
-SECRET = "gho_" + uuid.uuid4().hex + "MADEUP"
+SECRET = "gho_0a1b2c3d4e5f60718293a4b5c6d7e8f9MADEUP"
 LINUX = pytest.mark.skipif(
     sys.platform != "linux", reason="elsewhere a good token would reach the real keychain"
 )

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from conftest import CACHE
+from fetched import CACHE
 
 from copilot_jupyter.errors import SetupError
 from copilot_jupyter.runtime import local_model

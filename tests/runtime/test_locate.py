@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import CACHE
+from fetched import CACHE
 
 from copilot_jupyter.errors import RuntimeMissingError
 from copilot_jupyter.runtime import locate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -232,6 +233,12 @@ def test_what_a_list_shows_of_a_session(store):
     assert info.created == datetime(2026, 11, 22, 10, tzinfo=UTC)
 
 
+def test_a_time_without_a_zone_is_utc(store):
+    folder = put(store, "my-id")
+    (folder / "workspace.yaml").write_text("id: my-id\ncreated_at: 2026-11-22 10:00:00\n")
+    assert store.info("my-id").created == datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+
 def test_a_terminals_session_is_not_ours(store):
     put(store, "my-id")
     assert not store.info("my-id").ours
@@ -406,6 +413,13 @@ def test_a_branch_of_nothing_is_refused(store):
         store.fork("gone", "new")
 
 
+def test_a_transcript_that_lost_its_start_is_branched_as_it_is(store):
+    events = exchange("a", "b")
+    (put(store, "old") / "events.jsonl").write_bytes(journal_bytes(events))
+    store.fork("old", "new")
+    assert store.journal("new").events == tuple(events)
+
+
 def test_a_branch_that_fails_midway_leaves_nothing(store, monkeypatch):
     put(store, "old")
 
@@ -565,6 +579,15 @@ def test_a_living_process_with_a_lock_file_has_it_open(store):
     (put(store, "my-id") / f"inuse.{os.getpid()}.lock").write_text("")
     assert [holder.pid for holder in store.holders("my-id")] == [os.getpid()]
     assert f"(pid {os.getpid()})" in store.info("my-id").in_use_by
+
+
+def test_a_holder_is_named_by_its_command(store):
+    """By what it was started as: the terminal's own name for itself is "MainThread"."""
+    with subprocess.Popen(["/opt/bin/copilot", "60"], executable=shutil.which("sleep")) as terminal:
+        (put(store, "my-id") / f"inuse.{terminal.pid}.lock").write_text("")
+        holders = store.holders("my-id")
+        terminal.kill()
+    assert list(map(str, holders)) == [f"copilot (pid {terminal.pid})"]
 
 
 def test_a_dead_process_has_nothing_open(store):
