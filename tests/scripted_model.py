@@ -105,6 +105,7 @@ class ScriptedModel:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        self.names = ["scripted", "scripted-2"]
         self._script: deque[Reply] = deque()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -175,10 +176,8 @@ def _handler(model: ScriptedModel) -> type[BaseHTTPRequestHandler]:
             pass
 
         def do_GET(self) -> None:
-            names = ["scripted", "scripted-2"]
-            self._json(
-                200, {"object": "list", "data": [{"id": n, "object": "model"} for n in names]}
-            )
+            models = [{"id": name, "object": "model"} for name in model.names]
+            self._json(200, {"object": "list", "data": models})
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ from copilot_jupyter.runtime.session import to_the_end
 
 from . import transcript
 from .answer import Answer
-from .lock import Owner, SessionLock, this_place
+from .lock import Owner, SessionLock, lock_file, this_place
 
 if TYPE_CHECKING:
     from copilot_jupyter.runtime.client import Runtime
@@ -103,7 +103,7 @@ class Conversation:
         self._store = store
         self._runtime = runtime
         self._settings = settings
-        self._lock = SessionLock(store.ours / "locks" / f"{session_id}.json", terms.who)
+        self._lock = SessionLock(lock_file(store.ours, session_id), terms.who)
         self._turn = asyncio.Lock()
         self._live: LiveSession | None = None
         self._turn_model = ""
@@ -253,31 +253,43 @@ class Conversation:
         if self._beating is None or self._beating.done():
             self._beating = asyncio.create_task(self._beat())
         self._size = self._store.size(self.id)
-        self._count = len(self.turns())
         return self._live
 
     async def _resume(self, provider: Provider, emit: Emit) -> LiveSession:
         create = self.terms.create or not self._store.exists(self.id)
         if create and not self.terms.create:
             raise self._store.not_found(self.id)
+        self._store.check_usable()
+        self._mend(emit)
         try:
             live = await self._runtime.open(
                 self.id, provider, self.terms.folder, create=self.terms.create
             )
         except SessionDamagedError:
-            if not mend_workspace(self._store, self.id):
+            readable = self._store.workspace(self.id).get("id")
+            if readable or not mend_workspace(self._store, self.id):
                 raise
             emit(Notice(f"The workspace.yaml of {self.id} could not be read; it was set aside."))
             live = await self._runtime.open(self.id, provider, self.terms.folder)
         if live.recovered:
-            lines = ", ".join(map(str, live.recovered))
-            emit(
-                Notice(
-                    f"The transcript of {self.id} was damaged (line {lines}); the rest is whole "
-                    "and the damaged file is kept beside it."
-                )
-            )
+            emit(Notice(_damaged(self.id, live.recovered)))
         return live
+
+    def _mend(self, emit: Emit) -> None:
+        """Take out lines that cannot be read: one runtime refuses them, another drops them."""
+        if not self.exists:
+            self._count = 0
+            return
+        journal = self._store.journal(self.id)
+        self._count = len(transcript.turns(journal.events))
+        if not journal.has_start:  # the runtime refuses it, and the doctor mends it
+            return
+        if journal.bad_lines:
+            self._store.write_journal(self.id, journal.events)
+            emit(Notice(_damaged(self.id, journal.bad_lines)))
+        elif journal.events[0]["data"].get("sessionId") != self.id:
+            self._store.write_journal(self.id, journal.events)
+            emit(Notice(f"The transcript of {self.id} named another session; it was put right."))
 
     async def _repair(self, live: LiveSession, emit: Emit) -> None:
         """Take out a prompt that a kill left unanswered."""
@@ -287,12 +299,18 @@ class Conversation:
         if cut_off is None or cut_off.tools:
             return
         await live.truncate(cut_off.event_id)
+        self._count -= 1
         emit(Notice(f"A prompt that was cut off earlier was taken out: {_short(cut_off.prompt)}"))
 
     async def _annotate(self, live: LiveSession) -> None:
         known = self._store.client_metadata(self.id)
         wanted = {k: v for k, v in self.terms.metadata.items() if known.get(k) != v}
-        if wanted:
+        if not wanted:
+            return
+        try:
+            await live.annotate(wanted)
+        except SessionDamagedError:  # an index only: no turn fails for it
+            self._store.set_aside(self.id, "client-metadata.json")
             await live.annotate(wanted)
 
     def _grown(self) -> bool:
@@ -426,6 +444,7 @@ class Conversation:
                 await live.abort()
             await self._close()
             return False
+        count = self._count
         try:
             live = await self._settle(live, emit)
             added = transcript.turns(self._store.added(self.id, before))
@@ -442,7 +461,7 @@ class Conversation:
         else:
             return True
         finally:
-            self._size = self._store.size(self.id)
+            self._size, self._count = self._store.size(self.id), count
 
     async def _settle(self, live: LiveSession, emit: Emit) -> LiveSession:
         """End the running turn; instead of a runtime that died or hangs, start a new one."""
@@ -564,6 +583,13 @@ def _end(pid: int) -> None:
         process = psutil.Process(pid)
         if "copilot" in process.name():
             process.kill()
+
+
+def _damaged(session_id: str, lines: Sequence[int]) -> str:
+    return (
+        f"The transcript of {session_id} was damaged (line {', '.join(map(str, lines))}); the rest "
+        "is whole and the damaged file is kept beside it."
+    )
 
 
 def _short(text: str) -> str:

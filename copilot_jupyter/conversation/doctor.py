@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from copilot_jupyter.conversation.conversation import mend_transcript
-from copilot_jupyter.conversation.lock import SessionLock
+from copilot_jupyter.conversation.lock import SessionLock, lock_file
 from copilot_jupyter.conversation.transcript import dangling
 from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.runtime.locate import find_runtime
@@ -130,7 +130,7 @@ def _session(sessions: Sessions, session_id: str) -> Check:
 
 
 def _lock(sessions: Sessions, session_id: str) -> Check:
-    lock = SessionLock(sessions.store.ours / "locks" / f"{session_id}.json")
+    lock = SessionLock(lock_file(sessions.store.ours, session_id))
     owner = lock.owner()
     if who := sessions.in_use_elsewhere(session_id):
         return Check(

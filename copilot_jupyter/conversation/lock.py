@@ -9,6 +9,7 @@ heartbeat tells (pods reuse host names and pids).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -73,6 +74,20 @@ def this_place() -> str:
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:  # not Linux: the boot time, to the minute
         return f"{socket.gethostname()} {int(psutil.boot_time() // 60)}"
+
+
+def lock_file(folder: Path, session_id: str) -> Path:
+    """Return the lock file of a session; the longest ids are shortened, to leave room for more.
+
+    Parameters
+    ----------
+    folder : Path
+        Where our own files are kept.
+    session_id : str
+    """
+    if len(session_id) > 200:
+        session_id = f"{session_id[:160]}-{hashlib.sha256(session_id.encode()).hexdigest()[:32]}"
+    return folder / "locks" / f"{session_id}.json"
 
 
 class SessionLock:

@@ -22,7 +22,7 @@ from copilot_jupyter.runtime.store import Store, check_id
 
 from . import transcript
 from .conversation import Conversation, Terms
-from .lock import SessionLock
+from .lock import SessionLock, lock_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -167,7 +167,7 @@ class Sessions:
 
     def in_use_elsewhere(self, session_id: str) -> str:
         """Return who else uses a session, "" if nobody does."""
-        lock = SessionLock(self.store.ours / "locks" / f"{session_id}.json")
+        lock = SessionLock(lock_file(self.store.ours, session_id))
         owner = lock.owner()
         if owner is not None and owner.pid != os.getpid() and lock.alive(owner):
             return str(owner)  # a notebook says more than the pid of its runtime

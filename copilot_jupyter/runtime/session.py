@@ -89,6 +89,10 @@ class _Listener:
             )
         elif kind == "session.error":
             self.error = data
+            if data.error_type == "persistence":  # no idle follows it, the runtime tries on
+                self.answered = False
+                self.begun.set()
+                self.idle.set()
         elif kind == "session.idle":
             self.begun.set()
             self.idle.set()

@@ -53,6 +53,9 @@ TRASH_DAYS = 7
 
 _TAIL_BYTES = 256 * 1024
 
+#: Bytes that must be free: with less, a runtime takes a prompt and never says a word (seen).
+_ROOM = 64 * 1024
+
 
 def check_id(session_id: str) -> str:
     """Return `session_id` if it can name a session.
@@ -525,7 +528,7 @@ class Store:
         probe = self.ours / f".probe-{uuid.uuid4().hex}"
         with self._writing():
             private_folder(self.ours)
-            probe.write_bytes(b"x" * 4096)
+            probe.write_bytes(b"x" * _ROOM)
             probe.unlink()
 
     def _not_found(self, session_id: str) -> SessionNotFoundError:

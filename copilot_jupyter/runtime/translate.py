@@ -31,11 +31,16 @@ _NOT_FOUND = "Session not found"
 _DEAD = ("process exited", "not connected", "Broken pipe", "connection closed", "Session closed")
 _DAMAGED = (
     "corrupted or incompatible",
+    "Session file is corrupted",
+    "Failed to read JSONL",
+    "First event must be",
+    "client metadata file",
     "Failed to load workspace",
     "workspace metadata",
     "id: Required",
 )
 _FULL = ("No space left", "ENOSPC", "EROFS", "Read-only file system", "Failed to persist")
+_TOO_LONG = ("prompt budget", "maximum context length", "context_length_exceeded")
 _NO_SIGN_IN = ("No GitHub OAuth token", "Not authenticated", "No authentication")
 
 #: Longest foreign text that goes into one of our sentences.
@@ -80,8 +85,8 @@ def from_sdk(error: BaseException, session_id: str = "") -> CopilotError:
             f"{named} cannot be read: {text}.",
             "%copilot_doctor --fix repairs what can be repaired.",
         )
-    if any(sign in text for sign in _FULL):
-        return not_saved(text)
+    if any(sign in str(error) for sign in _FULL):
+        return not_saved(str(error))
     if any(sign in text for sign in _NO_SIGN_IN):
         return NoProviderError("There is no model to talk to: nobody is signed in.", WAYS_ON)
     if isinstance(error, TimeoutError):
@@ -100,8 +105,11 @@ def died() -> RuntimeDiedError:
 
 def not_saved(text: str) -> NotSavedError:
     """Return the error for a turn that the disk refused."""
+    # The reason stands behind paths that are too long to show.
+    reasons = ("No space left on device", "Read-only file system", "Permission denied")
+    reason = next((r for r in reasons if r in text), one_line(text))
     return NotSavedError(
-        f"The turn could not be saved: {text}", "Free some disk space and run the cell again."
+        f"The turn could not be saved: {reason}.", "Free some disk space and run the cell again."
     )
 
 
@@ -119,7 +127,7 @@ def from_session_error(data: Any, provider: Provider) -> CopilotError:
     text = one_line(str(data.message))
     where = str(provider.config.get("base_url") or "GitHub Copilot")
     if kind == "persistence" or any(sign in text for sign in _FULL):
-        return not_saved(text)
+        return not_saved(str(data.message))
     if any(sign in text for sign in _NO_SIGN_IN):
         return NoProviderError("There is no model to talk to: nobody is signed in.", WAYS_ON)
     if kind == "authentication" or status in (401, 403):
@@ -128,6 +136,9 @@ def from_session_error(data: Any, provider: Provider) -> CopilotError:
     elif kind == "rate_limit" or status == 429:
         what = f"{where} is limiting requests ({status or 429}): {text}"
         do = "Wait a while and run the cell again."
+    elif any(sign in text for sign in _TOO_LONG):
+        what = f"The conversation is too long for the model: {text}"
+        do = "Shorten the prompt, or begin a new session with %copilot_new."
     elif status:
         what = f"{where} answered {status}: {text}"
         do = "Run the cell again; if it stays, check the model's name (%copilot_models)."

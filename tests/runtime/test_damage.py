@@ -274,14 +274,21 @@ def test_the_id_of_another_session(damaged: Damaged) -> None:
     first = json.loads(damaged.lines[0])
     first["data"]["sessionId"] = "the-original"
     content = damaged.write([json.dumps(first).encode() + b"\n", *damaged.lines[1:]])
-    with pytest.raises(SessionDamagedError) as error:
-        damaged.ask()
-    assert ID in error.value.what
-    assert "%copilot_doctor --fix" in error.value.do
-    assert damaged.model.requests == []
+    workspace = damaged.folder / "workspace.yaml"
+    workspace.write_text(workspace.read_text().replace(f"id: {ID}", "id: the-original"))
+    damaged.goes_on(PROMPTS, ANSWERS)
+    assert damaged.notices == [f"The transcript of {ID} named another session; it was put right."]
+    assert damaged.kept_beside(content)
+
+
+def test_the_id_of_another_session_mended_by_the_doctor(damaged: Damaged) -> None:
+    first = json.loads(damaged.lines[0])
+    first["data"]["sessionId"] = "the-original"
+    content = damaged.write([json.dumps(first).encode() + b"\n", *damaged.lines[1:]])
     assert mend_transcript(damaged.sessions.store, ID) == ["its id was put right"]
     assert damaged.kept_beside(content)
     damaged.goes_on(PROMPTS, ANSWERS)
+    assert damaged.notices == []
 
 
 def test_nothing_is_mended_that_is_whole(damaged: Damaged) -> None:
@@ -363,6 +370,8 @@ def test_client_metadata_that_cannot_be_read(damaged: Damaged, content: bytes) -
     assert damaged.model.requests[-1].prompts == [*PROMPTS, "after"]
     (info,) = damaged.sessions.listed(notebook=None, folder="")
     assert info.notebook == "/a.ipynb"
+    kept = [path.read_bytes() for path in damaged.folder.glob("client-metadata.json.set-aside-*")]
+    assert kept == [content]
 
 
 def test_stray_files_among_the_sessions(damaged: Damaged) -> None:
@@ -439,6 +448,11 @@ conversation = sessions.conversation("small-disk", Terms(folder="/tmp", create=T
 notices, errors = [], []
 emit = lambda event: notices.append(event.text) if isinstance(event, Notice) else None
 
+def read_only():
+    # Not `remount,ro`, which open files forbid: another view of the folder on top of it.
+    mount("--bind", str(home))
+    mount("-o", "remount,bind,ro")
+
 def ask(prompt):
     return sessions.loop.call(conversation.ask(prompt, emit=emit), 40).text
 
@@ -483,13 +497,14 @@ def on_a_small_disk(code: str) -> dict[str, Any]:
     return value
 
 
-@pytest.mark.parametrize("free", [0, 4096, 8192])
+@pytest.mark.parametrize("free", [0, 8192])
 def test_a_full_disk(model: ScriptedModel, free: int) -> None:
     said = on_a_small_disk(
         f"""
-ask("first"); ask("second")
+ask("first")
 fill({free})
-fails("broken"); fails("broken again")
+for _ in range(3):
+    fails("broken " + "x" * 9000)
 out["while full"] = turns()
 (home / "filler").unlink()
 ask("after")
@@ -497,26 +512,22 @@ sessions.loop.call(conversation.release())
 ask("at last")
 """
     )
-    for error in said["errors"]:
-        if error is None:  # there was room for it still
-            continue
-        kind, what, do = error
+    assert None not in said["errors"]
+    for kind, what, do in said["errors"]:
         assert kind in ("NotSavedError", "StateFolderError")
-        assert "No space left" in what or "could not be saved" in what
+        assert "No space left" in what
         assert do.startswith("Free some")
-    assert said["errors"][-1] is not None
-    kept = ["first", "second"]
-    kept += ["broken"] * (said["errors"][0] is None)
-    assert said["turns"] == [[prompt, True] for prompt in [*kept, "after", "at last"]]
-    assert model.requests[-1].prompts == [*kept, "after", "at last"]
-    assert len(model.requests[-1].answers) == len(kept) + 1
+    assert said["while full"][0] == ["first", True]
+    assert said["turns"] == [[prompt, True] for prompt in ["first", "after", "at last"]]
+    assert model.requests[-1].prompts == ["first", "after", "at last"]
+    assert len(model.requests[-1].answers) == 2
 
 
 def test_a_disk_that_fills_while_the_answer_comes(model: ScriptedModel) -> None:
     # The script's process fills its own disk: the model only gives it the time to.
     from scripted_model import Reply
 
-    model.will("one", Reply("a slow answer " * 20, chunk=10, pause=0.03))
+    model.will("one", Reply("a slow answer " * 800, chunk=250, pause=0.02))
     said = on_a_small_disk(
         """
 ask("first")
@@ -541,10 +552,10 @@ def test_a_folder_that_becomes_read_only(model: ScriptedModel) -> None:
     said = on_a_small_disk(
         """
 ask("first")
-mount("-o", "remount,ro")
+read_only()
 fails("broken")
 out["while"] = turns()
-mount("-o", "remount,rw")
+subprocess.run(["umount", str(home)], check=True)
 ask("after")
 sessions.loop.call(conversation.release())
 ask("at last")
@@ -563,7 +574,7 @@ def test_a_folder_that_is_read_only(model: ScriptedModel) -> None:
         """
 ask("first")
 sessions.close()
-mount("-o", "remount,ro")
+read_only()
 sessions = Sessions(Copilot())
 conversation = sessions.conversation("small-disk", Terms(folder="/tmp"))
 out["read"] = turns()
