@@ -84,16 +84,12 @@ class Damaged:
         assert request.answers == answers
         assert len(self.model.requests) == 1
         said = len(self.notices)
-        self.sessions.close()
-        self.sessions = Sessions(Copilot())
-        try:
-            self.ask("at last")
-            assert self.model.requests[-1].prompts == [*prompts, "after", "at last"]
-            assert len(self.notices) == said  # it was repaired, once
-            turns = self.sessions.turns(ID)
-            assert [turn.prompt for turn in turns] == [*prompts, "after", "at last"]
-        finally:
-            self.sessions.close()
+        self.sessions.loop.call(self.sessions.release())
+        self.ask("at last")
+        assert self.model.requests[-1].prompts == [*prompts, "after", "at last"]
+        assert len(self.notices) == said  # it was repaired, once
+        turns = self.sessions.turns(ID)
+        assert [turn.prompt for turn in turns] == [*prompts, "after", "at last"]
 
     def kept_beside(self, content: bytes) -> bool:
         """Whether the damaged transcript is kept as it was."""

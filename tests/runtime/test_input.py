@@ -186,11 +186,10 @@ def test_a_megabyte(sessions: Sessions, model: ScriptedModel) -> None:
     except ProviderError as error:
         refused = error
     if refused is None:
-        assert model.requests[1].prompts == ["before", prompt]  # and then it may sum up
+        assert any(prompt in request.prompts for request in model.requests)
         return
     assert refused.what.startswith("The conversation is too long for the model: ")
     assert refused.do == "Shorten the prompt, or begin a new session with %copilot_new."
-    assert len(model.requests) == 1
     sessions.loop.call(conversation.ask("after"), SOON)
     assert model.requests[-1].prompts == ["before", "after"]
 

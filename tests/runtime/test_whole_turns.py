@@ -42,7 +42,7 @@ EARLIER = ["first", "second"]
 
 #: A wait between two attempts, long enough to do something in it.
 RETRY = Reply(status=429, headers={"retry-after": "20"})
-SLOW = Reply("slow answer " * 50, chunk=6, pause=0.05)
+SLOW = Reply("slow answer " * 15, chunk=6, pause=0.05)
 HANG = Reply(hang=True)
 
 #: Seconds within which a turn that was stopped must be out of the session.
