@@ -519,6 +519,29 @@ ask("at last")
     assert len(model.requests[-1].answers) == 2
 
 
+def test_a_full_disk_with_room_for_a_little(model: ScriptedModel) -> None:
+    # In the last page of a file there may be room for a turn: it is whole then, or it fails.
+    said = on_a_small_disk(
+        """
+import time
+ask("first")
+fill()
+began = time.monotonic()
+for _ in range(3):
+    fails("little")
+out["seconds"] = time.monotonic() - began
+(home / "filler").unlink()
+ask("after")
+sessions.loop.call(conversation.release())
+ask("at last")
+"""
+    )
+    assert said["seconds"] < 30
+    kept = ["first", *["little"] * said["errors"].count(None), "after", "at last"]
+    assert said["turns"] == [[prompt, True] for prompt in kept]
+    assert model.requests[-1].prompts == kept
+
+
 def test_a_disk_that_fills_while_the_answer_comes(model: ScriptedModel) -> None:
     # The script's process fills its own disk: the model only gives it the time to.
     from scripted_model import Reply
