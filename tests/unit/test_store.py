@@ -13,6 +13,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -216,7 +217,7 @@ def test_a_folder_whose_name_is_no_id_is_no_session(store, name):
 
 
 def test_what_a_list_shows_of_a_session(store):
-    folder = put(store, "my-id", metadata={NOTEBOOK_PATH: "/work/a.ipynb"})
+    folder = put(store, "my-id", metadata={NOTEBOOK_PATH: "/data/a.ipynb"})
     (folder / "workspace.yaml").write_text(
         f"id: my-id\nname: 'Churn: 1'\ncwd: /work\nclient_name: {CLIENT_NAME}\n"
         "created_at: 2026-11-22T10:00:00.000Z\n"
@@ -225,7 +226,7 @@ def test_what_a_list_shows_of_a_session(store):
     info = store.info("my-id")
     assert info.name == "Churn: 1"
     assert info.folder == "/work"
-    assert info.notebook == "/work/a.ipynb"
+    assert info.notebook == "/data/a.ipynb"
     assert info.ours
     assert info.in_use_by == ""
     assert info.size == (folder / "events.jsonl").stat().st_size
@@ -357,7 +358,7 @@ def test_a_branch_is_the_session_under_another_id(store):
 
 
 def test_a_branch_does_not_claim_its_parents_notebook(store):
-    put(store, "old", metadata={NOTEBOOK_PATH: "/work/a.ipynb"})
+    put(store, "old", metadata={NOTEBOOK_PATH: "/data/a.ipynb"})
     store.fork("old", "new")
     assert store.client_metadata("new") == {}
 
@@ -584,6 +585,10 @@ def test_a_living_process_with_a_lock_file_has_it_open(store):
 def test_a_holder_is_named_by_its_command(store):
     """By what it was started as: the terminal's own name for itself is "MainThread"."""
     with subprocess.Popen(["/opt/bin/copilot", "60"], executable=shutil.which("sleep")) as terminal:
+        # Popen returns while the kernel still lays out the new program: no command line yet.
+        deadline = time.monotonic() + 10
+        while not psutil.Process(terminal.pid).cmdline() and time.monotonic() < deadline:
+            time.sleep(0.001)
         (put(store, "my-id") / f"inuse.{terminal.pid}.lock").write_text("")
         holders = store.holders("my-id")
         terminal.kill()
