@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 import pexpect
 import psutil
+from fetched import CACHE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -66,9 +67,7 @@ LEAVING = "again to exit"
 
 def copilot_cli() -> Path:
     """Return the terminal's ``copilot``, fetched and unpacked the first time."""
-    cache = Path(
-        os.environ.get("COPILOT_JUPYTER_TEST_CACHE") or Path(__file__).parents[1] / ".cache"
-    ).resolve()
+    cache = CACHE.resolve()
     folder = cache / f"copilot-cli-{VERSION}"
     program = folder / "copilot"
     if program.exists():

@@ -256,8 +256,7 @@ class Conversation:
         return self._live
 
     async def _resume(self, provider: Provider, emit: Emit) -> LiveSession:
-        create = self.terms.create or not self._store.exists(self.id)
-        if create and not self.terms.create:
+        if not (self.terms.create or self.exists):
             raise self._store.not_found(self.id)
         self._store.check_usable()
         self._mend(emit)
@@ -266,8 +265,7 @@ class Conversation:
                 self.id, provider, self.terms.folder, create=self.terms.create
             )
         except SessionDamagedError:
-            readable = self._store.workspace(self.id).get("id")
-            if readable or not mend_workspace(self._store, self.id):
+            if not mend_workspace(self._store, self.id):
                 raise
             emit(Notice(f"The workspace.yaml of {self.id} could not be read; it was set aside."))
             live = await self._runtime.open(self.id, provider, self.terms.folder)
@@ -381,7 +379,7 @@ class Conversation:
 
     def _is_taken(self) -> bool:
         """Whether another kernel has the lock; one whose file is gone is nobody's."""
-        return self._lock.owner() is not None and not self._lock.holds()
+        return self._lock.is_taken()
 
     async def _lost(self) -> None:
         self._taken = True
@@ -510,8 +508,7 @@ def mend_workspace(store: Store, session_id: str) -> bool:
     bool
         Whether there was one to set aside.
     """
-    path = store.folder(session_id) / "workspace.yaml"
-    if not path.exists():
+    if not store.has_unreadable_workspace(session_id):
         return False
     store.set_aside(session_id, "workspace.yaml")
     return True
@@ -561,7 +558,7 @@ def mend_transcript(store: Store, session_id: str) -> list[str]:
                 "Close it there before it is repaired.",
             )
         store.write_journal(session_id, events)
-    if not store.workspace(session_id).get("id") and mend_workspace(store, session_id):
+    if mend_workspace(store, session_id):
         done.append("an unreadable workspace.yaml was set aside")
     return done
 

@@ -152,9 +152,7 @@ def _transcript(sessions: Sessions, session_id: str, *, fix: bool) -> Check:
         wrong.append(f"{len(journal.bad_lines)} lines cannot be read")
     if not journal.has_start:
         wrong.append("the first event is missing")
-    if (store.folder(session_id) / "workspace.yaml").exists() and not store.workspace(
-        session_id
-    ).get("id"):
+    if store.has_unreadable_workspace(session_id):
         wrong.append("workspace.yaml cannot be read")
     if wrong and fix:
         done = mend_transcript(store, session_id)

@@ -140,6 +140,11 @@ class SessionLock:
         owner = self.owner()
         return owner is not None and owner.token == self._me.token
 
+    def is_taken(self) -> bool:
+        """Whether another owner has the lock; one whose file is gone is nobody's."""
+        owner = self.owner()
+        return owner is not None and owner.token != self._me.token
+
     def beat(self, runtime_pid: int = 0) -> bool:
         """Show that we live; return whether the lock is still ours."""
         if not self.holds():

@@ -48,7 +48,7 @@ def ask(prompt: str, *, model: str = "", timeout: float | None = None) -> Answer
         The session is then as if the prompt had not been asked.
     """
     magics = _magics()
-    work = _conversation(magics, prompt).ask(prompt, model=model, timeout=timeout)
+    work = magics.notebook.find_or_begin(prompt).ask(prompt, model=model, timeout=timeout)
     return magics.sessions.loop.call(work)
 
 
@@ -58,12 +58,8 @@ async def ask_async(prompt: str, *, model: str = "", timeout: float | None = Non
     Cancelling the task withdraws the prompt.
     """
     magics = _magics()
-    work = _conversation(magics, prompt).ask(prompt, model=model, timeout=timeout)
+    work = magics.notebook.find_or_begin(prompt).ask(prompt, model=model, timeout=timeout)
     return await asyncio.wrap_future(magics.sessions.loop.submit(work))
-
-
-def _conversation(magics: CopilotMagics, prompt: str) -> Conversation:
-    return magics.notebook.find([prompt]) or magics.notebook.begin()
 
 
 def _magics() -> CopilotMagics:

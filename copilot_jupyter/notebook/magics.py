@@ -154,7 +154,7 @@ class CopilotMagics(Magics):
                 f"--into {into!r} is no variable name.", "Write it like --into answer."
             )
         timeout = parsed.number("--timeout", least=0.1)
-        conversation = self.notebook.find([prompt]) or self.notebook.begin()
+        conversation = self.notebook.find_or_begin(prompt)
         return self._asking(conversation, prompt, parsed.get("--model"), timeout), into
 
     def _prompt(self, parsed: Parsed, cell: str | None) -> str:
@@ -236,10 +236,11 @@ class CopilotMagics(Magics):
         hows = [f for f in ("--fork", "--take-over", "--read-only", "--share") if f in parsed]
         if len(hows) > 1:
             raise BadInputError(f"{' and '.join(hows)} exclude each other.", "Choose one of them.")
-        session = self._one_id("copilot_resume", parsed) or self._choose()
+        typed = self._one_id("copilot_resume", parsed)
+        session = typed or self._choose()
         how = hows[0].removeprefix("--") if hows else ""
         bound, chosen = self.notebook.resume(session, create="--create" in parsed, how=how)
-        if chosen != self._one_id("copilot_resume", parsed) or how in ("fork", "take-over"):
+        if chosen != typed or how in ("fork", "take-over"):
             create = " --create" if "--create" in parsed else ""
             self._rewrite(f"%copilot_resume {chosen}{create}")
         self._show_bound(bound)

@@ -123,12 +123,8 @@ class Notebook:
         branch = self._branch_of(found.session, here)
         if branch:
             return branch, store.client_metadata(branch).get(NOTEBOOK_ID, "")
-        branch = store.free_id(f"{found.session}-copy")
-        store.fork(
-            found.session,
-            branch,
-            metadata={COPIED_FROM: found.session, NOTEBOOK_PATH: str(here)},
-        )
+        metadata = {COPIED_FROM: found.session, NOTEBOOK_PATH: str(here)}
+        branch = self._branch(found.session, "copy", metadata)
         self._say(
             f"This notebook is a copy of {original.name}: it goes on in a branch, {branch}. "
             f"To share the conversation instead: %copilot_resume {found.session} --share"
@@ -152,6 +148,13 @@ class Notebook:
             if binding.is_copy(here, found.notebook_id, str(home), binding.read_notebook):
                 return home
         return None
+
+    def _branch(self, session: str, kind: str, metadata: dict[str, str] | None = None) -> str:
+        """Copy a session under a free id that says where it comes from; return the id."""
+        store = self.sessions.store
+        branch = store.free_id(f"{session}-{kind}")
+        store.fork(session, branch, metadata=metadata)
+        return branch
 
     def _branch_of(self, session: str, here: Path | None) -> str:
         """Return the branch that this copy of a notebook was given before, "" if none."""
@@ -198,14 +201,15 @@ class Notebook:
     def _bind(self, session: str, notebook_id: str = "", **terms: Any) -> Conversation:
         here = self.identity
         notebook_id = notebook_id or uuid.uuid4().hex
-        metadata = {NOTEBOOK_ID: notebook_id}
-        if here.path is not None:
-            metadata[NOTEBOOK_PATH] = str(here.path)
-        if here.kernel:
-            metadata[NOTEBOOK_KERNEL] = here.kernel
         self._binding = Binding(session, here.relative_path, notebook_id)
-        self._terms = Terms(who=here.name, folder=here.folder, metadata=metadata, **terms)
+        self._terms = Terms(
+            who=here.name, folder=here.folder, metadata=self._metadata(notebook_id), **terms
+        )
         return self.sessions.conversation(session, self._terms)
+
+    def find_or_begin(self, prompt: str) -> Conversation:
+        """Return the conversation that a prompt belongs to, a new one where there is none."""
+        return self.find([prompt]) or self.begin()
 
     def begin(self) -> Conversation:
         """Bind the notebook to a new session of its own, made at the first turn."""
@@ -237,15 +241,18 @@ class Notebook:
         if store.exists(session) and self._is_ours(session, saved):
             return self._bind(session, saved_id(saved)), False
         notebook_id = saved_id(saved) or uuid.uuid4().hex
-        conversation = self._bind_metadata(notebook_id)
-        self.sessions.loop.call(self.sessions.create(session, self.identity.folder, conversation))
+        metadata = self._metadata(notebook_id)
+        self.sessions.loop.call(self.sessions.create(session, self.identity.folder, metadata))
         return self._bind(session, notebook_id), True
 
-    def _bind_metadata(self, notebook_id: str) -> dict[str, str]:
+    def _metadata(self, notebook_id: str) -> dict[str, str]:
+        """Return the client metadata that ties a session to this notebook."""
         here = self.identity
-        metadata = {NOTEBOOK_ID: notebook_id, NOTEBOOK_KERNEL: here.kernel}
+        metadata = {NOTEBOOK_ID: notebook_id}
         if here.path is not None:
             metadata[NOTEBOOK_PATH] = str(here.path)
+        if here.kernel:
+            metadata[NOTEBOOK_KERNEL] = here.kernel
         return metadata
 
     def _is_ours(self, session: str, saved: Saved) -> bool:
@@ -283,11 +290,9 @@ class Notebook:
         if not store.exists(check_id(session)):
             if not create:
                 raise store.not_found(session)
-            self.create(session)
-            return self._bind(session, self._binding.notebook_id if self._binding else ""), session
+            return self.create(session)[0], session
         if how == "fork":
-            branch = store.free_id(f"{session}-fork")
-            store.fork(session, branch)
+            branch = self._branch(session, "fork")
             return self._bind(branch), branch
         if how not in ("share", "take-over", "read-only"):
             session, notebook_id = self._resumed(session)
@@ -330,9 +335,7 @@ class Notebook:
         """
         if self._binding is None or self.front_end.can_ask:
             raise error
-        session = self._binding.session
-        branch = self.sessions.store.free_id(f"{session}-fork")
-        self.sessions.store.fork(session, branch)
+        branch = self._branch(self._binding.session, "fork")
         said = Notice(f"{error.what} This run goes on in a branch of it, {branch}.")
         return self._bind(branch), said
 

@@ -188,18 +188,14 @@ class Runtime:
         if provider.kind != "github":
             return await list_models(provider)
         client = await self.client(signs_in=True)
-        try:
+        with translate.sdk_errors():
             return [model.id for model in await client.list_models()]
-        except Exception as error:
-            raise translate.from_sdk(error) from error
 
     async def signed_in(self) -> str:
         """Return who is signed in to GitHub, "" if nobody is."""
         client = await self.client(signs_in=True)
-        try:
+        with translate.sdk_errors():
             status = await client.get_auth_status()
-        except Exception as error:
-            raise translate.from_sdk(error) from error
         return (status.login or "somebody") if status.isAuthenticated else ""
 
     def reaches(self, provider: Provider) -> bool:
@@ -250,12 +246,10 @@ class Runtime:
         except SessionNotFoundError:
             if not create:
                 raise
-            try:
+            with translate.sdk_errors(session_id):
                 raw = await client.create_session(
                     session_id=session_id, name=_title(session_id), **options
                 )
-            except Exception as error:
-                raise translate.from_sdk(error, session_id) from error
         return LiveSession(self, raw, provider)
 
     async def _resume(self, client: CopilotClient, session_id: str, options: dict[str, Any]) -> Any:
@@ -276,10 +270,8 @@ class Runtime:
         if not self.store.exists(session_id):
             raise self.store.not_found(session_id)
         client = await self.client()
-        try:
+        with translate.sdk_errors(session_id):
             await client.delete_session(session_id)
-        except Exception as error:
-            raise translate.from_sdk(error, session_id) from error
         self.store.discard(session_id)
 
 

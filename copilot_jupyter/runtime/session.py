@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from copilot_jupyter.errors import CopilotError, TurnError, TurnStalledError
+from copilot_jupyter.errors import TurnError, TurnStalledError
 from copilot_jupyter.events import Provider, TurnEvent, Usage
 
 from . import translate
@@ -155,11 +155,9 @@ class LiveSession:
             sending = asyncio.ensure_future(
                 self._raw.send(text, display_prompt=None if shown == text else shown)
             )
-            try:
+            with translate.sdk_errors(self.id):
                 async with asyncio.timeout(stall_timeout):
                     await asyncio.shield(sending)
-            except Exception as error:
-                raise translate.from_sdk(error, self.id) from error
             await self._finish(listener, stall_timeout, timeout)
         except (asyncio.CancelledError, TurnStalledError):
             await to_the_end(_has_begun(sending, listener))
@@ -209,12 +207,11 @@ class LiveSession:
         listener = _Listener(lambda _: None)
         unsubscribe = self._raw.on(listener.take)
         try:
-            await asyncio.wait_for(self._raw.abort(), _ABORT)
-            # The answer to abort comes after the turn's end (measured), its idle event with it.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(listener.idle.wait(), 0.05)
-        except Exception as error:
-            raise translate.from_sdk(error, self.id) from error
+            with translate.sdk_errors(self.id):
+                await asyncio.wait_for(self._raw.abort(), _ABORT)
+                # Its answer comes after the turn's end (measured), the idle event with it.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(listener.idle.wait(), 0.05)
         finally:
             unsubscribe()
 
@@ -228,27 +225,21 @@ class LiveSession:
         """
         from copilot.rpc import HistoryTruncateRequest
 
-        try:
+        with translate.sdk_errors(self.id):
             await self._raw.rpc.history.truncate(HistoryTruncateRequest(event_id=event_id))
-        except Exception as error:
-            raise translate.from_sdk(error, self.id) from error
 
     async def annotate(self, metadata: Mapping[str, str]) -> None:
         """Write client metadata of the session: the index from session to notebook."""
         from copilot.rpc import MetadataUpdateClientMetadataRequest
 
         request = MetadataUpdateClientMetadataRequest(set=dict(metadata))
-        try:
+        with translate.sdk_errors(self.id):
             await self._raw.rpc.metadata.update_client_metadata(request)
-        except Exception as error:
-            raise translate.from_sdk(error, self.id) from error
 
     async def close(self) -> None:
         """Let the session go; its data stay. Safe when the runtime is gone."""
         try:
             await asyncio.wait_for(self._raw.disconnect(), _ABORT)
-        except CopilotError:
-            raise
         except Exception as error:  # noqa: BLE001 -- the SDK raises bare Exception
             logger.debug("closing %s: %s", self.id, error)
 

@@ -225,7 +225,7 @@ class Store:
         try:
             stat = path.stat()
         except OSError:
-            raise self._not_found(session_id) from None
+            raise self.not_found(session_id) from None
         workspace = self.workspace(session_id)
         metadata = self.client_metadata(session_id)
         return SessionInfo(
@@ -258,6 +258,11 @@ class Store:
             return {}
         return value if isinstance(value, dict) else {}
 
+    def has_unreadable_workspace(self, session_id: str) -> bool:
+        """Whether there is a ``workspace.yaml`` that the runtime would refuse."""
+        there = (self.folder(session_id) / "workspace.yaml").exists()
+        return there and not self.workspace(session_id).get("id")
+
     def client_metadata(self, session_id: str) -> dict[str, str]:
         """Return the session's client metadata; empty where there is none."""
         try:
@@ -277,7 +282,7 @@ class Store:
         try:
             return parse_journal(self.journal_path(session_id).read_bytes())
         except (FileNotFoundError, NotADirectoryError):
-            raise self._not_found(session_id) from None
+            raise self.not_found(session_id) from None
         except OSError as error:
             raise self._unusable(error) from None
 
@@ -302,7 +307,7 @@ class Store:
                         return journal
                     step *= 4
         except (FileNotFoundError, NotADirectoryError):
-            raise self._not_found(session_id) from None
+            raise self.not_found(session_id) from None
         except OSError as error:
             raise self._unusable(error) from None
 
@@ -531,7 +536,8 @@ class Store:
             probe.write_bytes(b"x" * _ROOM)
             probe.unlink()
 
-    def _not_found(self, session_id: str) -> SessionNotFoundError:
+    def not_found(self, session_id: str) -> SessionNotFoundError:
+        """Return the error for an id that no session has; names what looks like it."""
         buried = self.buried(session_id)
         if buried is not None:
             return SessionNotFoundError(
@@ -544,8 +550,6 @@ class Store:
             f"There is no session named {session_id}.",
             f"{known}%copilot_sessions lists them; %copilot_resume {session_id} --create makes it.",
         )
-
-    not_found = _not_found
 
     def _unusable(self, error: OSError) -> StateFolderError:
         reason = error.strerror or str(error)

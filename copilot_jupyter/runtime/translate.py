@@ -7,6 +7,7 @@ and has a test.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,21 @@ def from_sdk(error: BaseException, session_id: str = "") -> CopilotError:
     return TurnError(
         f"The Copilot runtime refused: {text}", "%copilot_doctor checks what is wrong."
     )
+
+
+@contextlib.contextmanager
+def sdk_errors(session_id: str = "") -> Iterator[None]:
+    """Turn whatever the SDK raises inside into one of our errors: it raises bare ``Exception``.
+
+    Parameters
+    ----------
+    session_id : str, optional
+        The session concerned, for the sentence.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise from_sdk(error, session_id) from error
 
 
 def died() -> RuntimeDiedError:

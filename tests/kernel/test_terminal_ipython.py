@@ -6,12 +6,11 @@ import os
 import re
 import sys
 
+import pexpect
 import psutil
 import pytest
 from drivers import wait_gone
 from scripted_model import Reply
-
-pexpect = pytest.importorskip("pexpect")
 
 PROMPT = re.compile(r"In \[\d+\]: ")
 _CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
