@@ -223,17 +223,17 @@ class Sessions:
 
     def cleanup(self, infos: Iterable[SessionInfo]) -> int:
         """Move sessions to the trash, where they stay for a week; return how many."""
-        self.store.empty_trash()
+        self.store.trash.empty()
         ids = [info.id for info in infos]
         for session_id in ids:
             self._open.pop(session_id, None)
         if ids:
-            self.store.trash(ids)
+            self.store.trash.put(ids)
         return len(ids)
 
     def undo(self) -> list[str]:
         """Bring back what the last cleanup moved away; return the ids."""
-        return self.store.restore()
+        return self.store.trash.restore()
 
     # -- models ----------------------------------------------------------------------------
 

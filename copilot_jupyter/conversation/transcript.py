@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.events import Turn, Usage
-from copilot_jupyter.runtime.store import is_prompt
+from copilot_jupyter.runtime.journal import is_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

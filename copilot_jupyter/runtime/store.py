@@ -30,6 +30,10 @@ from copilot_jupyter.errors import (
 from copilot_jupyter.events import SessionInfo
 from copilot_jupyter.settings import state_home
 
+from .files import private_folder, write_whole
+from .journal import Journal, events_until, is_prompt, journal_bytes, parse_journal, with_id
+from .trash import Trash
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -47,9 +51,6 @@ NOTEBOOK_PATH = "copilot-jupyter.notebook.path"
 NOTEBOOK_ID = "copilot-jupyter.notebook.id"
 NOTEBOOK_KERNEL = "copilot-jupyter.notebook.kernel"
 COPIED_FROM = "copilot-jupyter.copied-from"
-
-#: Days that a cleaned-up session stays in the trash.
-TRASH_DAYS = 7
 
 _TAIL_BYTES = 256 * 1024
 
@@ -91,27 +92,6 @@ def check_id(session_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class Journal:
-    """What one transcript file holds.
-
-    Parameters
-    ----------
-    events : tuple of dict
-        The events that could be read, in order.
-    bad_lines : tuple of int
-        Numbers (from 1) of the lines that are no JSON object.
-    """
-
-    events: tuple[dict[str, Any], ...]
-    bad_lines: tuple[int, ...] = ()
-
-    @property
-    def has_start(self) -> bool:
-        """Whether the first event is the ``session.start`` that the runtime needs."""
-        return bool(self.events) and self.events[0].get("type") == "session.start"
-
-
-@dataclass(frozen=True)
 class Holder:
     """A live process that has a session open.
 
@@ -130,38 +110,6 @@ class Holder:
         return f"{self.command} (pid {self.pid})"
 
 
-def parse_journal(data: bytes) -> Journal:
-    """Read the events of a transcript, passing over what is no event.
-
-    Parameters
-    ----------
-    data : bytes
-        The content of an ``events.jsonl``.
-    """
-    events: list[dict[str, Any]] = []
-    bad: list[int] = []
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            event = None
-        if _is_event(event):
-            events.append(event)
-        else:
-            bad.append(number)
-    return Journal(tuple(events), tuple(bad))
-
-
-def _is_event(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("type"), str)
-        and isinstance(value.get("data"), dict)
-    )
-
-
 class Store:
     """The state folder, read and rearranged without a runtime.
 
@@ -175,6 +123,7 @@ class Store:
         self.home = home or state_home()
         self.sessions = self.home / "session-state"
         self.ours = self.home / "copilot-jupyter"
+        self.trash = Trash(self)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -369,8 +318,8 @@ class Store:
         journal = self.journal(source)
         if self.folder(target).exists():
             raise self.exists_error(target)
-        events = _until(journal.events, until)
-        with self._writing():
+        events = events_until(journal.events, until)
+        with self.writing():
             staging = self.folder(target).with_name(f".{target[:100]}.{uuid.uuid4().hex}")
             staging.mkdir(parents=True, mode=0o700)
             try:
@@ -388,7 +337,7 @@ class Store:
         """Move one damaged file of a session out of the runtime's way and return where to."""
         path = self.folder(session_id) / name
         target = path.with_name(f"{name}.set-aside-{time.time_ns()}")
-        with self._writing():
+        with self.writing():
             path.replace(target)
         return target
 
@@ -397,7 +346,7 @@ class Store:
 
         Needs no room on a full disk. Only for a session that no runtime has open.
         """
-        with self._writing(), self.journal_path(session_id).open("r+b") as file:
+        with self.writing(), self.journal_path(session_id).open("r+b") as file:
             position = file.seek(since)
             for line in file:
                 if any(map(is_prompt, parse_journal(line).events)):
@@ -411,14 +360,14 @@ class Store:
         Only for a session that no runtime has open.
         """
         path = self.journal_path(session_id)
-        with self._writing():
+        with self.writing():
             if path.exists():
                 shutil.copy2(path, path.with_name(f"events.jsonl.set-aside-{time.time_ns()}"))
             write_whole(path, journal_bytes(with_id(tuple(events), session_id)))
 
     def discard(self, session_id: str) -> None:
         """Remove a session's folder for good; nothing happens where there is none."""
-        with self._writing(), contextlib.suppress(FileNotFoundError):
+        with self.writing(), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.folder(session_id))
 
     # -- tombstones ------------------------------------------------------------------------
@@ -426,7 +375,7 @@ class Store:
     def bury(self, session_id: str) -> None:
         """Note that a session was deleted on purpose, so that nothing brings it back."""
         line = json.dumps({"id": session_id, "at": datetime.now(UTC).isoformat()})
-        with self._writing():
+        with self.writing():
             private_folder(self.ours)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             with os.fdopen(os.open(self.ours / "deleted.jsonl", flags, 0o600), "ab") as file:
@@ -444,66 +393,6 @@ class Store:
                     if entry["id"] == session_id:
                         found = _time(entry["at"])
         return found
-
-    # -- trash -----------------------------------------------------------------------------
-
-    def trash(self, session_ids: Iterable[str]) -> str:
-        """Move sessions to the trash together.
-
-        Returns
-        -------
-        str
-            The name of the batch, for `restore`.
-        """
-        batch = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:6]}"
-        with self._writing():
-            target = private_folder(self.ours / "trash" / batch)
-            for session_id in session_ids:
-                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                    self.folder(session_id).replace(target / session_id)
-        return batch
-
-    def restore(self) -> list[str]:
-        """Bring back the newest batch of the trash.
-
-        Returns
-        -------
-        list of str
-            The ids that are back; empty where the trash is.
-
-        Raises
-        ------
-        SessionExistsError
-            If one of the ids is in use again; nothing is moved then.
-        """
-        batches = self._batches()
-        if not batches:
-            return []
-        entries = sorted(batches[-1].iterdir())
-        for entry in entries:
-            if self.folder(entry.name).exists():
-                raise self.exists_error(entry.name)
-        with self._writing():
-            for entry in entries:
-                entry.replace(self.folder(entry.name))
-            batches[-1].rmdir()
-        return [entry.name for entry in entries]
-
-    def empty_trash(self, *, older_than_days: float = TRASH_DAYS) -> list[str]:
-        """Delete what has lain in the trash for longer than `older_than_days`."""
-        gone: list[str] = []
-        limit = time.time() - older_than_days * 86400
-        for batch in self._batches():
-            with contextlib.suppress(ValueError):
-                made = datetime.strptime(batch.name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-                if made.timestamp() < limit:
-                    gone += [entry.name for entry in batch.iterdir()]
-                    shutil.rmtree(batch)
-        return gone
-
-    def _batches(self) -> list[Path]:
-        trash = self.ours / "trash"
-        return sorted(b for b in trash.iterdir() if b.is_dir()) if trash.is_dir() else []
 
     # -- helpers ---------------------------------------------------------------------------
 
@@ -531,7 +420,7 @@ class Store:
             If not, with the reason.
         """
         probe = self.ours / f".probe-{uuid.uuid4().hex}"
-        with self._writing():
+        with self.writing():
             private_folder(self.ours)
             probe.write_bytes(b"x" * _ROOM)
             probe.unlink()
@@ -559,7 +448,8 @@ class Store:
         )
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """Turn what the disk refuses into a `StateFolderError`."""
         try:
             yield
         except OSError as error:
@@ -578,15 +468,6 @@ class Store:
         write_whole(staging / "client-metadata.json", content.encode())
 
 
-def is_prompt(event: dict[str, Any]) -> bool:
-    """Whether an event is a prompt of the person: no system's message, no sub-agent's."""
-    return (
-        event["type"] == "user.message"
-        and event["data"].get("source") in (None, "user")
-        and not event.get("agentId")
-    )
-
-
 def nearest(wanted: str, ids: Iterable[str]) -> list[str]:
     """Return up to three of `ids` that look like `wanted`."""
     import difflib
@@ -598,58 +479,10 @@ def nearest(wanted: str, ids: Iterable[str]) -> list[str]:
     return [by_lower[lower] for lower in dict.fromkeys([*close, *starts])][:3]
 
 
-def journal_bytes(events: Iterable[dict[str, Any]]) -> bytes:
-    """Return events as the runtime writes them: one JSON object a line."""
-    lines = (json.dumps(e, ensure_ascii=False, separators=(",", ":")) + "\n" for e in events)
-    return "".join(lines).encode("utf-8", "surrogatepass")
-
-
-def with_id(events: tuple[dict[str, Any], ...], session_id: str) -> tuple[dict[str, Any], ...]:
-    """Return a transcript with its first event carrying another session's id."""
-    if not events or events[0].get("type") != "session.start":
-        return events
-    first = {**events[0], "data": {**events[0]["data"], "sessionId": session_id}}
-    return (first, *events[1:])
-
-
-def _until(events: tuple[dict[str, Any], ...], event_id: str) -> tuple[dict[str, Any], ...]:
-    if not event_id:
-        return events
-    for position, event in enumerate(events):
-        if event.get("id") == event_id:
-            return events[:position]
-    raise BadInputError(
-        f"The session has no event {event_id}.", "%copilot_history lists its turns."
-    )
-
-
 def _command(process: psutil.Process) -> str:
     # Its own name for itself is no help: the terminal calls itself "MainThread".
     command = process.cmdline()
     return Path(command[0]).name if command else process.name()
-
-
-def private_folder(path: Path) -> Path:
-    """Make a folder, and those above it that are missing, for this user alone."""
-    for folder in (*reversed(path.parents), path):
-        with contextlib.suppress(FileExistsError):
-            if not folder.exists():
-                folder.mkdir(mode=0o700)
-    return path
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole: a crash leaves the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _time(value: Any) -> datetime | None:

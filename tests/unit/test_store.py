@@ -25,16 +25,15 @@ from copilot_jupyter.errors import (
     StateFolderError,
 )
 from copilot_jupyter.runtime import store as module
+from copilot_jupyter.runtime.journal import Journal, journal_bytes, parse_journal
 from copilot_jupyter.runtime.store import (
     CLIENT_NAME,
     NOTEBOOK_PATH,
-    Journal,
     Store,
     check_id,
-    journal_bytes,
     nearest,
-    parse_journal,
 )
+from copilot_jupyter.runtime.trash import TRASH_DAYS
 from unit.transcripts import asks, event, exchange, put, says, start
 
 if TYPE_CHECKING:
@@ -639,74 +638,74 @@ def test_what_is_moved_to_the_trash_comes_back_whole(store):
     put(store, "a")
     (put(store, "b") / "files").mkdir()
     before = store.journal("a")
-    store.trash(["a", "b"])
+    store.trash.put(["a", "b"])
     assert store.ids() == []
-    assert store.restore() == ["a", "b"]
+    assert store.trash.restore() == ["a", "b"]
     assert store.journal("a") == before
     assert (store.folder("b") / "files").is_dir()
-    assert store.restore() == []
+    assert store.trash.restore() == []
 
 
 def test_the_last_batch_comes_back_first(store):
     names = [f"session-{number}" for number in range(8)]
     for name in names:
         put(store, name)
-        store.trash([name])
-    assert [store.restore() for _ in names] == [[name] for name in reversed(names)]
+        store.trash.put([name])
+    assert [store.trash.restore() for _ in names] == [[name] for name in reversed(names)]
 
 
 def test_nothing_is_brought_back_over_a_session_that_was_made_since(store):
     for name in ("a", "b"):
         put(store, name)
-    store.trash(["a", "b"])
+    store.trash.put(["a", "b"])
     put(store, "b", exchange("new", "one"))
     with pytest.raises(SessionExistsError, match="b exists already"):
-        store.restore()
+        store.trash.restore()
     assert store.ids() == ["b"]
     store.discard("b")
-    assert store.restore() == ["a", "b"]
+    assert store.trash.restore() == ["a", "b"]
 
 
 def test_a_session_that_vanished_meanwhile_does_not_stop_a_cleanup(store):
     put(store, "a")
     put(store, "b")
-    store.trash(["a", "gone", "b"])
+    store.trash.put(["a", "gone", "b"])
     assert store.ids() == []
-    assert store.restore() == ["a", "b"]
+    assert store.trash.restore() == ["a", "b"]
 
 
 def test_an_empty_trash_gives_nothing_back(store):
-    assert store.restore() == []
-    assert store.empty_trash() == []
+    assert store.trash.restore() == []
+    assert store.trash.empty() == []
 
 
 def test_only_what_lay_long_enough_in_the_trash_is_deleted(store):
     put(store, "old")
-    old = store.trash(["old"])
+    old = store.trash.put(["old"])
     put(store, "new")
-    store.trash(["new"])
-    then = datetime.now(UTC) - timedelta(days=module.TRASH_DAYS, seconds=60)
+    store.trash.put(["new"])
+    then = datetime.now(UTC) - timedelta(days=TRASH_DAYS, seconds=60)
     trash = store.ours / "trash"
     (trash / old).rename(trash / f"{then:%Y%m%dT%H%M%S}{old[15:]}")
-    assert store.empty_trash() == ["old"]
-    assert store.restore() == ["new"]
+    assert store.trash.empty() == ["old"]
+    assert store.trash.restore() == ["new"]
 
 
 def test_what_lay_almost_long_enough_stays(store):
     put(store, "x")
-    batch = store.trash(["x"])
-    then = datetime.now(UTC) - timedelta(days=module.TRASH_DAYS, seconds=-60)
+    batch = store.trash.put(["x"])
+    then = datetime.now(UTC) - timedelta(days=TRASH_DAYS, seconds=-60)
     trash = store.ours / "trash"
     (trash / batch).rename(trash / f"{then:%Y%m%dT%H%M%S}{batch[15:]}")
-    assert store.empty_trash() == []
+    assert store.trash.empty() == []
 
 
 def test_a_stray_file_in_the_trash_is_passed_over(store):
     put(store, "x")
-    store.trash(["x"])
+    store.trash.put(["x"])
     (store.ours / "trash" / "zzz").write_text("not ours")
-    assert store.empty_trash(older_than_days=-1) == ["x"]
-    assert store.restore() == []
+    assert store.trash.empty(older_than_days=-1) == ["x"]
+    assert store.trash.restore() == []
 
 
 # -- a state folder that cannot be used -------------------------------------------------------
@@ -716,7 +715,7 @@ ACTIONS = {
     "infos": lambda store: list(store.infos()),
     "check_usable": lambda store: store.check_usable(),
     "bury": lambda store: store.bury("x"),
-    "trash": lambda store: store.trash(["x"]),
+    "trash": lambda store: store.trash.put(["x"]),
     "journal": lambda store: store.journal("x"),
     "tail": lambda store: store.tail("x"),
 }

@@ -15,7 +15,7 @@ from copilot_jupyter.conversation.transcript import (
     turns,
 )
 from copilot_jupyter.events import Turn
-from copilot_jupyter.runtime.store import journal_bytes, parse_journal
+from copilot_jupyter.runtime.journal import journal_bytes, parse_journal
 from unit.transcripts import asks, event, exchange, says, start
 
 # -- turns ------------------------------------------------------------------------------------

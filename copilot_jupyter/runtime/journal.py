@@ -1,0 +1,107 @@
+"""A session's transcript as it lies on disk: ``events.jsonl``, one event a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from copilot_jupyter.errors import BadInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What one transcript file holds.
+
+    Parameters
+    ----------
+    events : tuple of dict
+        The events that could be read, in order.
+    bad_lines : tuple of int
+        Numbers (from 1) of the lines that are no JSON object.
+    """
+
+    events: tuple[dict[str, Any], ...]
+    bad_lines: tuple[int, ...] = ()
+
+    @property
+    def has_start(self) -> bool:
+        """Whether the first event is the ``session.start`` that the runtime needs."""
+        return bool(self.events) and self.events[0].get("type") == "session.start"
+
+
+def parse_journal(data: bytes) -> Journal:
+    """Read the events of a transcript, passing over what is no event.
+
+    Parameters
+    ----------
+    data : bytes
+        The content of an ``events.jsonl``.
+    """
+    events: list[dict[str, Any]] = []
+    bad: list[int] = []
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            event = None
+        if is_event(event):
+            events.append(event)
+        else:
+            bad.append(number)
+    return Journal(tuple(events), tuple(bad))
+
+
+def is_event(value: Any) -> bool:
+    """Whether a JSON value has the shape of an event."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("type"), str)
+        and isinstance(value.get("data"), dict)
+    )
+
+
+def is_prompt(event: dict[str, Any]) -> bool:
+    """Whether an event is a prompt of the person: no system's message, no sub-agent's."""
+    return (
+        event["type"] == "user.message"
+        and event["data"].get("source") in (None, "user")
+        and not event.get("agentId")
+    )
+
+
+def journal_bytes(events: Iterable[dict[str, Any]]) -> bytes:
+    """Return events as the runtime writes them: one JSON object a line."""
+    lines = (json.dumps(e, ensure_ascii=False, separators=(",", ":")) + "\n" for e in events)
+    return "".join(lines).encode("utf-8", "surrogatepass")
+
+
+def with_id(events: tuple[dict[str, Any], ...], session_id: str) -> tuple[dict[str, Any], ...]:
+    """Return a transcript with its first event carrying another session's id."""
+    if not events or events[0].get("type") != "session.start":
+        return events
+    first = {**events[0], "data": {**events[0]["data"], "sessionId": session_id}}
+    return (first, *events[1:])
+
+
+def events_until(events: tuple[dict[str, Any], ...], event_id: str) -> tuple[dict[str, Any], ...]:
+    """Return the events before the one with `event_id`; all of them for "".
+
+    Raises
+    ------
+    BadInputError
+        If there is no such event.
+    """
+    if not event_id:
+        return events
+    for position, event in enumerate(events):
+        if event.get("id") == event_id:
+            return events[:position]
+    raise BadInputError(
+        f"The session has no event {event_id}.", "%copilot_history lists its turns."
+    )

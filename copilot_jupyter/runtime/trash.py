@@ -1,0 +1,92 @@
+"""The trash: sessions that were cleaned up stay here for a week."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from .files import private_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from .store import Store
+
+#: Days that a cleaned-up session stays in the trash.
+TRASH_DAYS = 7
+
+
+class Trash:
+    """The sessions moved away together, a folder for each time.
+
+    Parameters
+    ----------
+    store : Store
+        Whose sessions they are.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.path = store.ours / "trash"
+
+    def put(self, session_ids: Iterable[str]) -> str:
+        """Move sessions to the trash together.
+
+        Returns
+        -------
+        str
+            The name of the batch, for `restore`.
+        """
+        batch = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:6]}"
+        with self._store.writing():
+            target = private_folder(self.path / batch)
+            for session_id in session_ids:
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    self._store.folder(session_id).replace(target / session_id)
+        return batch
+
+    def restore(self) -> list[str]:
+        """Bring back the newest batch of the trash.
+
+        Returns
+        -------
+        list of str
+            The ids that are back; empty where the trash is.
+
+        Raises
+        ------
+        SessionExistsError
+            If one of the ids is in use again; nothing is moved then.
+        """
+        batches = self._batches()
+        if not batches:
+            return []
+        entries = sorted(batches[-1].iterdir())
+        for entry in entries:
+            if self._store.folder(entry.name).exists():
+                raise self._store.exists_error(entry.name)
+        with self._store.writing():
+            for entry in entries:
+                entry.replace(self._store.folder(entry.name))
+            batches[-1].rmdir()
+        return [entry.name for entry in entries]
+
+    def empty(self, *, older_than_days: float = TRASH_DAYS) -> list[str]:
+        """Delete what has lain in the trash for longer than `older_than_days`."""
+        gone: list[str] = []
+        limit = time.time() - older_than_days * 86400
+        for batch in self._batches():
+            with contextlib.suppress(ValueError):
+                made = datetime.strptime(batch.name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+                if made.timestamp() < limit:
+                    gone += [entry.name for entry in batch.iterdir()]
+                    shutil.rmtree(batch)
+        return gone
+
+    def _batches(self) -> list[Path]:
+        return sorted(b for b in self.path.iterdir() if b.is_dir()) if self.path.is_dir() else []
