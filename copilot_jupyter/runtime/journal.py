@@ -89,19 +89,34 @@ def with_id(events: tuple[dict[str, Any], ...], session_id: str) -> tuple[dict[s
     return (first, *events[1:])
 
 
-def events_until(events: tuple[dict[str, Any], ...], event_id: str) -> tuple[dict[str, Any], ...]:
-    """Return the events before the one with `event_id`; all of them for "".
+def renamed(data: bytes, session_id: str) -> bytes:
+    """Return a transcript's bytes with its first event carrying another session's id.
+
+    All lines behind the first stay as they are, however many there are.
+    """
+    first, end, rest = data.partition(b"\n")
+    journal = parse_journal(first)
+    if not journal.has_start:
+        return data
+    return journal_bytes(with_id(journal.events, session_id)) + (rest if end else b"")
+
+
+def line_of(data: bytes, event_id: str) -> int:
+    """Return where the line of an event begins in a transcript's bytes.
 
     Raises
     ------
     BadInputError
         If there is no such event.
     """
-    if not event_id:
-        return events
-    for position, event in enumerate(events):
-        if event.get("id") == event_id:
-            return events[:position]
+    needle = json.dumps(event_id).encode()
+    found = data.find(needle)
+    while found >= 0:
+        start = data.rfind(b"\n", 0, found) + 1
+        events = parse_journal(data[start : data.find(b"\n", found) + 1 or len(data)]).events
+        if events and events[0].get("id") == event_id:
+            return start
+        found = data.find(needle, found + 1)
     raise BadInputError(
         f"The session has no event {event_id}.", "%copilot_history lists its turns."
     )

@@ -31,7 +31,7 @@ from copilot_jupyter.events import SessionInfo
 from copilot_jupyter.settings import state_home
 
 from .files import private_folder, write_whole
-from .journal import Journal, events_until, is_prompt, journal_bytes, parse_journal, with_id
+from .journal import Journal, is_prompt, journal_bytes, line_of, parse_journal, renamed, with_id
 from .trash import Trash
 
 if TYPE_CHECKING:
@@ -228,8 +228,11 @@ class Store:
         SessionNotFoundError
             If there is none with this id.
         """
+        return parse_journal(self._data(session_id))
+
+    def _data(self, session_id: str) -> bytes:
         try:
-            return parse_journal(self.journal_path(session_id).read_bytes())
+            return self.journal_path(session_id).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise self.not_found(session_id) from None
         except OSError as error:
@@ -315,23 +318,100 @@ class Store:
         ------
         SessionNotFoundError, SessionExistsError, StateFolderError
         """
-        journal = self.journal(source)
-        if self.folder(target).exists():
-            raise self.exists_error(target)
-        events = events_until(journal.events, until)
+        data = self._data(source)
+        if until:
+            data = data[: line_of(data, until)]
+        with self._staged(target) as staging:
+            files = self.folder(source) / "files"
+            if files.is_dir():
+                shutil.copytree(files, staging / "files")
+            write_whole(staging / "events.jsonl", renamed(data, target))
+            self._copy_workspace(staging, source, target)
+            self._write_metadata(staging, metadata or {})
+
+    def make(
+        self,
+        session_id: str,
+        events: Iterable[dict[str, Any]],
+        *,
+        folder: str,
+        name: str = "",
+        metadata: dict[str, str] | None = None,
+        files: dict[str, bytes] | None = None,
+    ) -> None:
+        """Write a session that no runtime made here: one rebuilt, or carried from elsewhere.
+
+        Parameters
+        ----------
+        session_id : str
+        events : iterable of dict
+            Its transcript; the first event is a ``session.start``.
+        folder : str
+            Its working directory.
+        name : str, optional
+            Its title.
+        metadata : dict, optional
+            Client metadata.
+        files : dict, optional
+            Contents by name, for its ``files`` folder.
+
+        Raises
+        ------
+        SessionExistsError, StateFolderError
+        """
+        import yaml
+
+        now = datetime.now(UTC)
+        stamp = f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03}Z"
+        workspace = {
+            "id": session_id,
+            "cwd": folder,
+            "client_name": CLIENT_NAME,
+            "name": name or session_id,
+            "user_named": False,
+            "summary_count": 0,
+            "fork_count": 0,
+            "created_at": stamp,
+            "updated_at": stamp,
+        }
+        with self._staged(session_id) as staging:
+            if files:
+                private_folder(staging / "files")
+            for file, content in (files or {}).items():
+                write_whole(staging / "files" / file, content)
+            data = journal_bytes(with_id(tuple(events), session_id))
+            write_whole(staging / "events.jsonl", data)
+            text = yaml.safe_dump(workspace, allow_unicode=True, sort_keys=False)
+            write_whole(staging / "workspace.yaml", text.encode())
+            self._write_metadata(staging, metadata or {})
+
+    @contextlib.contextmanager
+    def _staged(self, session_id: str) -> Iterator[Path]:
+        """Give a folder to fill; it becomes the session's own, whole, or nothing does."""
+        if self.folder(session_id).exists():
+            raise self.exists_error(session_id)
         with self.writing():
-            staging = self.folder(target).with_name(f".{target[:100]}.{uuid.uuid4().hex}")
+            staging = self.folder(session_id).with_name(f".{session_id[:100]}.{uuid.uuid4().hex}")
             staging.mkdir(parents=True, mode=0o700)
             try:
-                files = self.folder(source) / "files"
-                if files.is_dir():
-                    shutil.copytree(files, staging / "files")
-                write_whole(staging / "events.jsonl", journal_bytes(with_id(events, target)))
-                self._copy_workspace(staging, source, target)
-                self._write_metadata(staging, metadata or {})
-                staging.replace(self.folder(target))
+                yield staging
+                staging.replace(self.folder(session_id))
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
+
+    def append(self, session_id: str, events: Iterable[dict[str, Any]]) -> None:
+        """Add events to a transcript. Only for a session that no runtime has open."""
+        with self.writing(), self.journal_path(session_id).open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            torn = b"" if file.read(1) in (b"\n", b"") else b"\n"
+            try:
+                file.write(torn + journal_bytes(events))
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
 
     def set_aside(self, session_id: str, name: str) -> Path:
         """Move one damaged file of a session out of the runtime's way and return where to."""
