@@ -12,6 +12,7 @@
     │   ├── ReadOnlyError        this notebook only reads it
     │   └── SessionDamagedError  its files cannot be read
     ├── TurnError
+    │   ├── NotAnsweredError     no stored answer, and none may be asked for
     │   ├── ProviderError        the model's side refused or failed
     │   ├── TurnStalledError     nothing came for too long
     │   ├── RuntimeDiedError     the Copilot runtime ended under the turn
@@ -97,6 +98,10 @@ class SessionDamagedError(SessionError):
 
 class TurnError(CopilotError):
     """A turn failed; the session is as if it had not been asked."""
+
+
+class NotAnsweredError(TurnError):
+    """The conversation has no answer, and ``Copilot.replay`` is "only"."""
 
 
 class ProviderError(TurnError):

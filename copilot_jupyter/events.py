@@ -128,6 +128,8 @@ class SessionInfo:
         Whether copilot_jupyter made it (a terminal's session is never cleaned up).
     in_use_by : str
         Who writes it now ("pid 123 (copilot)"), "" if nobody.
+    kept_from : str
+        The session of which this is a kept copy, "" if it is none.
     """
 
     id: str
@@ -139,6 +141,7 @@ class SessionInfo:
     notebook: str = ""
     ours: bool = False
     in_use_by: str = ""
+    kept_from: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from traitlets import Bool, Float, TraitError, Unicode, observe, validate
+from traitlets import Bool, Enum, Float, TraitError, Unicode, observe, validate
 from traitlets.config import Configurable
 
 from .errors import BadInputError, CopilotError
@@ -41,6 +41,16 @@ class Copilot(Configurable):
     system_message = Unicode(
         "",
         help="What the model is told before the conversation; empty means our own short text.",
+    ).tag(config=True)
+    replay = Enum(
+        ("auto", "only", "never"),
+        "auto",
+        help="What a cell does that this conversation has answered: 'auto' shows that answer and "
+        "asks only what is new, 'only' never asks a model, 'never' always does.",
+    ).tag(config=True)
+    embed = Bool(
+        True,
+        help="Whether the notebook carries its turns, in the metadata of the answers' outputs.",
     ).tag(config=True)
     stall_timeout = Float(
         120.0,

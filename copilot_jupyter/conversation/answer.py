@@ -12,6 +12,8 @@ from copilot_jupyter.events import Usage
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from .records import Stored
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -35,6 +37,16 @@ class Answer:
         When the prompt was sent (UTC).
     usage : Usage
         Tokens of this turn.
+    replayed : bool
+        Whether it was answered before, and no model was asked now.
+    sent : str
+        The text as sent to the model; the prompt itself, unless it interpolates values.
+    key : str
+        Under which the answer is found again.
+    parent : str
+        The event id of the turn before, "" for the first.
+    tools : tuple of str
+        Names of the tools that ran, in order.
     """
 
     text: str
@@ -45,6 +57,31 @@ class Answer:
     model: str = ""
     at: datetime | None = None
     usage: Usage = field(default_factory=Usage)
+    replayed: bool = field(default=False, compare=False)
+    sent: str = field(default="", repr=False)
+    key: str = field(default="", repr=False)
+    parent: str = field(default="", repr=False)
+    tools: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, stored: Stored, session: str, *, replayed: bool = False) -> Answer:
+        """Return the answer that a stored turn holds."""
+        turn = stored.turn
+        return cls(
+            text=turn.answer,
+            session=session,
+            turn=turn.number,
+            event_id=turn.event_id,
+            prompt=turn.prompt,
+            model=turn.model,
+            at=turn.at,
+            usage=turn.usage,
+            replayed=replayed,
+            sent=turn.sent,
+            key=stored.key,
+            parent=stored.parent,
+            tools=turn.tools,
+        )
 
     @property
     def code(self) -> list[str]:

@@ -75,11 +75,14 @@ class Saved:
         The id of the last visible ``%copilot_resume`` line, "" if there is none.
     prompts : tuple of str
         What its cells ask.
+    cells : frozenset of str
+        The ids of its cells.
     """
 
     bindings: tuple[Binding, ...] = ()
     line: str = ""
     prompts: tuple[str, ...] = ()
+    cells: frozenset[str] = frozenset()
 
     @property
     def binding(self) -> Binding | None:
@@ -116,10 +119,12 @@ def read_notebook(path: Path | None) -> Saved:
         return Saved()
     found: list[tuple[str, int, Binding]] = []
     sources: list[str] = []
+    ids: list[str] = []
     for position, cell in enumerate(cells if isinstance(cells, list) else []):
         if not isinstance(cell, dict) or cell.get("cell_type") != "code":
             continue
         sources.append(_text(cell.get("source")))
+        ids.append(str(cell.get("id") or ""))
         outputs = cell.get("outputs")
         for output in outputs if isinstance(outputs, list) else []:
             entry = _entry(output)
@@ -131,6 +136,7 @@ def read_notebook(path: Path | None) -> Saved:
         tuple(binding for _, _, binding in found),
         lines[-1] if lines else "",
         tuple(prompt for source in sources for prompt in prompts_of(source)),
+        frozenset(ids),
     )
 
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -33,9 +33,12 @@ from copilot_jupyter.events import Notice, Progress, Provider, Turn, TurnEvent
 from copilot_jupyter.runtime.provider import resolve
 from copilot_jupyter.runtime.session import to_the_end
 
-from . import transcript
+from . import carry, kept, transcript
 from .answer import Answer
 from .lock import Owner, SessionLock, lock_file, this_place
+from .question import Question
+from .records import Record
+from .replay import Place, Replay
 
 if TYPE_CHECKING:
     from copilot_jupyter.runtime.client import Runtime
@@ -43,12 +46,16 @@ if TYPE_CHECKING:
     from copilot_jupyter.runtime.store import Holder, Store
     from copilot_jupyter.settings import Copilot
 
+    from .embedded import EmbeddedTurn
+
 logger = logging.getLogger(__name__)
 
 #: Seconds between two heartbeats of the lock: how soon a take-over is noticed.
 HEARTBEAT = 1.0
 #: Seconds that a runtime of a former life, or of the kernel taken over, gets to let go.
 LET_GO = 5.0
+#: Seconds that a finished turn may take to be whole on disk (measured: it is there at once).
+STORED = 0.5
 
 Emit = Callable[[TurnEvent], None]
 
@@ -93,13 +100,22 @@ class Conversation:
     runtime : Runtime
     settings : Copilot
     terms : Terms
+    replay : Replay, optional
+        The claims of this kernel on the session's turns.
     """
 
     def __init__(
-        self, session_id: str, store: Store, runtime: Runtime, settings: Copilot, terms: Terms
+        self,
+        session_id: str,
+        store: Store,
+        runtime: Runtime,
+        settings: Copilot,
+        terms: Terms,
+        replay: Replay | None = None,
     ) -> None:
         self.id = session_id
         self.terms = terms
+        self.replay = replay or Replay(store, session_id)
         self._store = store
         self._runtime = runtime
         self._settings = settings
@@ -108,7 +124,6 @@ class Conversation:
         self._live: LiveSession | None = None
         self._turn_model = ""
         self._size = 0
-        self._count = 0
         self._beating: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[Answer] | None = None
         self._taken = False
@@ -130,23 +145,44 @@ class Conversation:
         """Return all turns of the conversation, read from disk."""
         return transcript.turns(self._store.journal(self.id).events) if self.exists else []
 
+    def stored(self, question: Question, place: Place) -> Answer | None:
+        """Return the answer that the conversation has for a question already, None if none.
+
+        Takes no lock, starts nothing, and asks nobody.
+
+        Parameters
+        ----------
+        question : Question
+        place : Place
+            Where it is asked; each stored turn answers there only.
+        """
+        found = self.replay.find(question, place)
+        return Answer.of(found, self.id, replayed=True) if found is not None else None
+
     # -- asking ----------------------------------------------------------------------------
 
     async def ask(
         self,
-        prompt: str,
+        question: Question | str,
         *,
         model: str = "",
+        place: Place | None = None,
+        instead: str = "",
         timeout: float | None = None,
         emit: Emit = lambda _: None,
     ) -> Answer:
-        """Ask, and return the answer once it is stored.
+        """Ask the model, and return the answer once it is stored.
 
         Parameters
         ----------
-        prompt : str
+        question : Question or str
+            A text is a prompt that is sent as it is.
         model : str, optional
-            Ask this model, for this turn only.
+            With a text: ask this model, for this turn only.
+        place : Place, optional
+            Where it is asked: the same question there is answered from the store next time.
+        instead : str, optional
+            Event id of an earlier turn: it and what follows are taken out, and kept aside.
         timeout : float, optional
             Seconds for the whole turn.
         emit : callable, optional
@@ -162,7 +198,10 @@ class Conversation:
             The session is then as if the prompt had not been asked. The same holds when
             the coroutine is cancelled.
         """
-        prompt = check_prompt(prompt)
+        if isinstance(question, str):
+            question = Question(question, model=model)
+        question = replace(question, prompt=check_prompt(question.prompt))
+        place = place or Place()
         if self.terms.read_only:
             raise ReadOnlyError(
                 f"This notebook only reads the session {self.id}.",
@@ -171,7 +210,7 @@ class Conversation:
         async with self._turn:
             self._asking = asyncio.current_task()
             try:
-                return await self._whole_turn(prompt, model, timeout, emit)
+                return await self._whole_turn(question, place, instead, timeout, emit)
             except asyncio.CancelledError:
                 if self._taken:
                     raise self._taken_error() from None
@@ -183,21 +222,29 @@ class Conversation:
                     self._lock.release()
 
     async def _whole_turn(
-        self, prompt: str, model: str, timeout: float | None, emit: Emit
+        self,
+        question: Question,
+        place: Place,
+        instead: str,
+        timeout: float | None,
+        emit: Emit,
     ) -> Answer:
-        live = await self._open(model, emit)
+        live = await self._open(question.model, emit)
+        copy = await self._take_out(live, instead) if instead else ""
         asked_at = datetime.now(UTC)
         before = self._store.size(self.id)
         try:
             outcome = await live.ask(
-                prompt,
-                shown=prompt,
+                question.text,
+                shown=question.prompt,
                 emit=emit,
                 stall_timeout=self._settings.stall_timeout,
                 timeout=timeout,
             )
         except BaseException as error:
             whole = await to_the_end(self._withdraw(live, before, emit))
+            if copy and not self._is_taken():  # a new owner puts it back
+                await to_the_end(self._put_back(copy))
             if isinstance(error, RuntimeDiedError) and self._is_taken():
                 self._taken = True
                 raise self._taken_error() from error
@@ -205,22 +252,139 @@ class Conversation:
                 raise _died_in_turn(restarted=whole) from error
             raise
         self.terms.create = False
-        return self._answer(prompt, outcome, asked_at)
+        if copy:
+            kept.explain(self._store, copy, kept.REPLACED)
+            emit(
+                Notice(f"The conversation as it was is kept as {copy}; %copilot_undo puts it back.")
+            )
+        return await self._answer(question, place, outcome, asked_at, before)
 
-    def _answer(self, prompt: str, outcome: Outcome, asked_at: datetime) -> Answer:
-        # Numbered from the end of the transcript, so that a long one costs the same.
+    async def _answer(
+        self, question: Question, place: Place, outcome: Outcome, asked_at: datetime, before: int
+    ) -> Answer:
+        """Return the answer as it is stored: what is shown now is what is shown ever after."""
+        record = Record(
+            event=outcome.event_id,
+            key=question.key,
+            cell=place.cell,
+            nth=place.nth,
+            whole=place.whole,
+            asked=place.asked,
+            values=dict(question.values),
+            usage=(outcome.usage.input_tokens, outcome.usage.output_tokens),
+        )
+        deadline = time.monotonic() + STORED
+        while (stored := self.replay.added(record, before, place)) is None:
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.005)
         self._size = self._store.size(self.id)
-        self._count += 1
+        if stored is not None:
+            return Answer.of(stored, self.id)
+        logger.debug("turn %s of %s is not on disk", outcome.event_id, self.id)
         return Answer(
             text=outcome.answer,
             session=self.id,
-            turn=self._count,
+            turn=self.replay.count(),
             event_id=outcome.event_id,
-            prompt=prompt,
+            prompt=question.prompt,
             model=outcome.model or (self._live.provider.model if self._live else ""),
             at=asked_at,
             usage=outcome.usage,
         )
+
+    # -- taking turns out ------------------------------------------------------------------
+
+    async def rewind(self, turn: int) -> str:
+        """Take the conversation back to before a turn; all of it is kept as a copy.
+
+        Parameters
+        ----------
+        turn : int
+            Its number, from 1.
+
+        Returns
+        -------
+        str
+            The id of the copy.
+
+        Raises
+        ------
+        BadInputError
+            If there is no such turn.
+        SessionInUseError
+            If somebody else writes the session.
+        """
+        async with self._alone():
+            self.replay.index.refresh()
+            entries = self.replay.index.entries
+            if not 1 <= turn <= len(entries):
+                raise BadInputError(
+                    f"{self.id} has no turn {turn}; it has {len(entries)}.",
+                    "%copilot_history numbers them.",
+                )
+            copy = kept.keep(self._store, self.id, kept.REWOUND)
+            self._store.cut(self.id, entries[turn - 1].start)
+            return copy
+
+    async def put_back(self, copy: kept.Kept) -> str:
+        """Make the conversation what it was when a copy was kept.
+
+        Returns
+        -------
+        str
+            Where the conversation as it was until now is kept, "" if nothing in it is new.
+        """
+        async with self._alone():
+            old = {turn.event_id for turn in transcript.turns(self._store.journal(copy.id).events)}
+            new = any(turn.event_id not in old for turn in self.turns())
+            return kept.put_back(self._store, copy, keep_current=new)
+
+    async def take_in(self, turns: Sequence[EmbeddedTurn]) -> None:
+        """Append turns that went on from the end of the conversation elsewhere.
+
+        Raises
+        ------
+        SessionInUseError
+            If somebody else writes the session.
+        """
+        async with self._alone():
+            carry.go_on(self._store, self.id, turns)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Hold the session with no runtime on it, and let it go afterwards."""
+        if self.terms.read_only:
+            raise ReadOnlyError(
+                f"This notebook only reads the session {self.id}.",
+                f"Change a copy of it: %copilot_resume {self.id} --fork.",
+            )
+        async with self._turn:
+            await self._hold(lambda _: None)
+            try:
+                await self._close()
+                if not self.exists:
+                    raise self._store.not_found(self.id)
+                kept.settle(self._store, self.id)
+                yield
+            finally:
+                await self._let_go()
+
+    async def _take_out(self, live: LiveSession, event_id: str) -> str:
+        """Take a turn and what follows out, and return where all of it is kept."""
+        copy = kept.keep(self._store, self.id, kept.PENDING)
+        try:
+            await live.truncate(event_id)
+        except BaseException:
+            self._store.discard(copy)
+            raise
+        return copy
+
+    async def _put_back(self, copy: str) -> None:
+        await self._close()
+        for found in kept.kept_copies(self._store, self.id):
+            if found.id == copy:
+                kept.put_back(self._store, found, keep_current=False)
 
     # -- opening ---------------------------------------------------------------------------
 
@@ -241,6 +405,8 @@ class Conversation:
         provider = await self._runtime.prepare(provider, self._settings.local_model)
         if self._settings.system_message:
             provider = replace(provider, system_message=self._settings.system_message)
+        if self.exists and (said := kept.settle(self._store, self.id)):
+            emit(Notice(said))
         live = await self._resume(provider, emit)
         try:
             await self._repair(live, emit)
@@ -276,10 +442,8 @@ class Conversation:
     def _mend(self, emit: Emit) -> None:
         """Take out lines that cannot be read: one runtime refuses them, another drops them."""
         if not self.exists:
-            self._count = 0
             return
         journal = self._store.journal(self.id)
-        self._count = len(transcript.turns(journal.events))
         if not journal.has_start:  # the runtime refuses it, and the doctor mends it
             return
         if journal.bad_lines:
@@ -297,7 +461,6 @@ class Conversation:
         if cut_off is None or cut_off.tools:
             return
         await live.truncate(cut_off.event_id)
-        self._count -= 1
         emit(Notice(f"A prompt that was cut off earlier was taken out: {_short(cut_off.prompt)}"))
 
     async def _annotate(self, live: LiveSession) -> None:
@@ -442,7 +605,6 @@ class Conversation:
                 await live.abort()
             await self._close()
             return False
-        count = self._count
         try:
             live = await self._settle(live, emit)
             added = transcript.turns(self._store.added(self.id, before))
@@ -459,7 +621,7 @@ class Conversation:
         else:
             return True
         finally:
-            self._size, self._count = self._store.size(self.id), count
+            self._size = self._store.size(self.id)
 
     async def _settle(self, live: LiveSession, emit: Emit) -> LiveSession:
         """End the running turn; instead of a runtime that died or hangs, start a new one."""

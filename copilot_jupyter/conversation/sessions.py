@@ -20,9 +20,11 @@ from copilot_jupyter.runtime.loop import LoopThread
 from copilot_jupyter.runtime.provider import resolve
 from copilot_jupyter.runtime.store import Store, check_id
 
-from . import transcript
+from . import carry, kept, transcript
 from .conversation import Conversation, Terms
 from .lock import SessionLock, lock_file
+from .replay import Replay
+from .secrets import Shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -77,6 +79,7 @@ class Sessions:
         self.loop = LoopThread()
         self.runtime = Runtime(self.store, say=say)
         self._open: dict[str, Conversation] = {}
+        self._replays: dict[str, Replay] = {}
 
     # -- conversations ---------------------------------------------------------------------
 
@@ -87,7 +90,9 @@ class Sessions:
         if known is None or known.terms != terms:
             if known is not None and known.is_open:
                 self.loop.call(known.release())
-            known = Conversation(session_id, self.store, self.runtime, self.settings, terms)
+            # The claims of this kernel outlive a change of terms, such as a renamed notebook.
+            replay = self._replays.setdefault(session_id, Replay(self.store, session_id))
+            known = Conversation(session_id, self.store, self.runtime, self.settings, terms, replay)
             self._open[session_id] = known
         return known
 
@@ -139,7 +144,9 @@ class Sessions:
 
     # -- finding ---------------------------------------------------------------------------
 
-    def listed(self, text: str = "", *, notebook: Path | None, folder: str) -> Listed:
+    def listed(
+        self, text: str = "", *, notebook: Path | None, folder: str, kept_too: bool = False
+    ) -> Listed:
         """Return the sessions, this notebook's first, then this folder's, then the rest.
 
         Parameters
@@ -148,12 +155,16 @@ class Sessions:
             Show only sessions whose id or name holds it (case does not matter).
         notebook : Path or None
         folder : str
+        kept_too : bool
+            Include the copies that are kept of what was taken out of a conversation.
         """
         here: list[SessionInfo] = []
         near: list[SessionInfo] = []
         rest: list[SessionInfo] = []
         for info in self.store.infos():
             if text.lower() not in f"{info.id}\n{info.name}".lower():
+                continue
+            if info.kept_from and not kept_too:
                 continue
             if notebook is not None and info.notebook == str(notebook):
                 here.append(info)
@@ -194,6 +205,8 @@ class Sessions:
             await known.release()
         await self.runtime.delete(session_id)
         self.store.bury(session_id)
+        for copy in kept.kept_copies(self.store, session_id):
+            self.store.discard(copy.id)
 
     def old(self, older_than: timedelta, *, bound: bool = False) -> list[SessionInfo]:
         """Return the sessions that `cleanup` would move: ours, unused, not bound.
@@ -225,15 +238,53 @@ class Sessions:
         """Move sessions to the trash, where they stay for a week; return how many."""
         self.store.trash.empty()
         ids = [info.id for info in infos]
+        ids += [copy.id for i in ids for copy in kept.kept_copies(self.store, i)]
+        ids = list(dict.fromkeys(ids))
         for session_id in ids:
             self._open.pop(session_id, None)
         if ids:
             self.store.trash.put(ids)
         return len(ids)
 
-    def undo(self) -> list[str]:
-        """Bring back what the last cleanup moved away; return the ids."""
-        return self.store.trash.restore()
+    def undo(self, conversation: Conversation | None = None) -> str:
+        """Undo the last thing that was taken out: of a conversation, or by a cleanup.
+
+        Parameters
+        ----------
+        conversation : Conversation, optional
+            Whose rewinds and replaced turns count.
+
+        Returns
+        -------
+        str
+            What was done, in one line.
+
+        Raises
+        ------
+        SessionExistsError
+            If a session that was cleaned up has a namesake by now.
+        SessionInUseError
+            If somebody else writes the conversation.
+        """
+        copies = kept.kept_copies(self.store, conversation.id) if conversation else []
+        copies = [copy for copy in copies if copy.why in (kept.REPLACED, kept.REWOUND)]
+        cleaned = self.store.trash.last()
+        if conversation is not None and copies and copies[-1].at > cleaned:
+            current = self.loop.call(conversation.put_back(copies[-1]))
+            since = f" What was there until now is kept as {current}." if current else ""
+            return f"{conversation.id} is what it was before its turn was {copies[-1].why}.{since}"
+        back = self.store.trash.restore()
+        return f"Brought back {', '.join(back)}." if back else "There is nothing to undo."
+
+    # -- carrying --------------------------------------------------------------------------
+
+    def export(self, session_id: str, path: Path) -> str:
+        """Write a session as a bundle; see `carry.export`."""
+        return carry.export(self.store, check_id(session_id), path, Shield.of(os.environ))
+
+    def import_bundle(self, path: Path, session_id: str, folder: str) -> tuple[str, str]:
+        """Bring in a session from a bundle; see `carry.import_bundle`."""
+        return carry.import_bundle(self.store, path, session_id, folder)
 
     # -- models ----------------------------------------------------------------------------
 

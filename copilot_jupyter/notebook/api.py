@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from copilot_jupyter.conversation.question import Question
 from copilot_jupyter.errors import SetupError
-from copilot_jupyter.notebook.extension import current_magics
+from copilot_jupyter.notebook.asking import Asking, Request
+from copilot_jupyter.notebook.extension import current_desk
 
 if TYPE_CHECKING:
     from copilot_jupyter.conversation.answer import Answer
     from copilot_jupyter.conversation.conversation import Conversation
-    from copilot_jupyter.notebook.magics import CopilotMagics
+    from copilot_jupyter.notebook.desk import Desk
 
 
 def current() -> Conversation | None:
@@ -24,11 +26,17 @@ def current() -> Conversation | None:
     SessionNotFoundError
         If the notebook is bound to a session that is gone.
     """
-    return _magics().notebook.find()
+    return _desk().notebook.find()
 
 
-def ask(prompt: str, *, model: str = "", timeout: float | None = None) -> Answer:
+def ask(
+    prompt: str, *, model: str = "", timeout: float | None = None, again: bool = False
+) -> Answer:
     """Ask, wait, and return the answer; nothing is shown.
+
+    What the conversation has answered already is not asked again: the n-th call with a
+    prompt in a cell gets the answer it got before. At a prompt in a terminal or console
+    every question is new.
 
     Parameters
     ----------
@@ -37,37 +45,50 @@ def ask(prompt: str, *, model: str = "", timeout: float | None = None) -> Answer
         Ask this model, for this turn only.
     timeout : float, optional
         Seconds for the whole turn.
+    again : bool, optional
+        Ask the model even so.
 
     Returns
     -------
     Answer
+        Its `replayed` says whether it was answered before.
 
     Raises
     ------
     CopilotError
         The session is then as if the prompt had not been asked.
     """
-    magics = _magics()
-    work = magics.notebook.find_or_begin(prompt).ask(prompt, model=model, timeout=timeout)
-    return magics.sessions.loop.call(work)
+    desk, asking = _begun(prompt, model, timeout, again=again)
+    return asking.answer or desk.sessions.loop.call(asking.ask(lambda _: None))
 
 
-async def ask_async(prompt: str, *, model: str = "", timeout: float | None = None) -> Answer:
+async def ask_async(
+    prompt: str, *, model: str = "", timeout: float | None = None, again: bool = False
+) -> Answer:
     """Ask without blocking the kernel's loop; otherwise as `ask`.
 
     Cancelling the task withdraws the prompt.
     """
-    magics = _magics()
-    work = magics.notebook.find_or_begin(prompt).ask(prompt, model=model, timeout=timeout)
-    return await asyncio.wrap_future(magics.sessions.loop.submit(work))
+    desk, asking = _begun(prompt, model, timeout, again=again)
+    if asking.answer is not None:
+        return asking.answer
+    work = asking.ask(lambda _: None)
+    return await asyncio.wrap_future(desk.sessions.loop.submit(work))
 
 
-def _magics() -> CopilotMagics:
+def _desk() -> Desk:
     from IPython import get_ipython
 
-    magics = current_magics(get_ipython())
-    if magics is None:
+    desk = current_desk(get_ipython())
+    if desk is None:
         raise SetupError(
             "copilot_jupyter is not loaded in this shell.", "Run %load_ext copilot_jupyter first."
         )
-    return magics
+    return desk
+
+
+def _begun(prompt: str, model: str, timeout: float | None, *, again: bool) -> tuple[Desk, Asking]:
+    desk = _desk()
+    question = Question(prompt, model=model)
+    request = Request(question, "again" if again else "", timeout=timeout)
+    return desk, Asking(desk.notebook, desk.settings, request)

@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import SimpleCompletion, context_matcher
 
 from copilot_jupyter.notebook import transform
-from copilot_jupyter.notebook.magics import FLAGS, TAKES_IDS, CopilotMagics
+from copilot_jupyter.notebook.desk import Desk
+from copilot_jupyter.notebook.flags import FLAGS, TAKES_IDS
+from copilot_jupyter.notebook.kernel_magics import KernelMagics
+from copilot_jupyter.notebook.magics import CopilotMagics
+from copilot_jupyter.notebook.session_magics import SessionMagics
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
     from IPython.core.interactiveshell import InteractiveShell
+
+#: All classes of magics.
+MAGICS = (CopilotMagics, SessionMagics, KernelMagics)
 
 _LINE = re.compile(
     r"\s*(?:[\w.]+\s*=\s*)?%%?(?P<name>copilot\w*)\s(?:.*\s)?(?P<word>\S*)\Z", re.DOTALL
@@ -22,15 +29,17 @@ _LINE = re.compile(
 
 def load(shell: InteractiveShell) -> None:
     """Register the magics, the transformers, the settings and the completion."""
-    magics = CopilotMagics(shell)
-    shell.register_magics(magics)
+    desk = Desk(shell)  # first: its settings may be refused, and nothing is registered then
+    for magics in MAGICS:
+        shell.register_magics(magics(desk))
     # Typed as a list of shells, and holds everything that %config can reach.
     configurables: list[Any] = shell.configurables
-    configurables.append(magics.settings)
+    configurables.append(desk.settings)
     transform.install(shell)
+    desk.executions.watch()
     if _complete not in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.append(_complete)
-    atexit.register(magics.close)
+    atexit.register(desk.close)
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -38,25 +47,27 @@ def unload(shell: InteractiveShell) -> None:
     transform.uninstall(shell)
     if _complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(_complete)
-    magics = current_magics(shell)
-    if magics is None:
+    desk = current_desk(shell)
+    if desk is None:
         return
-    magics.close()
-    atexit.unregister(magics.close)
+    desk.executions.ignore()
+    desk.close()
+    atexit.unregister(desk.close)
+    registry = shell.magics_manager.registry
+    ours = [registry.pop(magics.__name__, None) for magics in MAGICS]
     configurables: list[Any] = shell.configurables
-    configurables[:] = [c for c in configurables if c not in (magics, magics.settings)]
+    configurables[:] = [c for c in configurables if c not in (*ours, desk.settings)]
     for kind in ("line", "cell"):
         for name in FLAGS:
             shell.magics_manager.magics[kind].pop(name, None)
-    shell.magics_manager.registry.pop(CopilotMagics.__name__, None)
 
 
-def current_magics(shell: InteractiveShell | None) -> CopilotMagics | None:
-    """Return the loaded magics of a shell, None where the extension is not loaded."""
+def current_desk(shell: InteractiveShell | None) -> Desk | None:
+    """Return what the magics of a shell work with, None where the extension is not loaded."""
     if shell is None:
         return None
     found = shell.magics_manager.registry.get(CopilotMagics.__name__)
-    return found if isinstance(found, CopilotMagics) else None
+    return found.desk if isinstance(found, CopilotMagics) else None
 
 
 @context_matcher(identifier="copilot_jupyter")
@@ -64,12 +75,12 @@ def _complete(context: CompletionContext) -> SimpleMatcherResult:
     """Complete flags and session ids behind a magic's name, and let nothing else be offered."""
     from IPython import get_ipython
 
-    magics, typed = current_magics(get_ipython()), _LINE.match(context.text_until_cursor)
-    if magics is None or typed is None or typed["name"] not in FLAGS:
+    desk, typed = current_desk(get_ipython()), _LINE.match(context.text_until_cursor)
+    if desk is None or typed is None or typed["name"] not in FLAGS:
         return {"completions": []}
     name, word = typed["name"], typed["word"]
     known = [flag.name for flag in FLAGS[name]] if word.startswith("-") else []
     if not known and name in TAKES_IDS:
-        known = magics.sessions.store.ids()
+        known = desk.sessions.store.ids()
     found = [SimpleCompletion(text) for text in known if text.startswith(word)]
     return {"completions": found, "matched_fragment": word, "suppress": bool(found)}

@@ -31,10 +31,13 @@ class Flag:
         With its dashes.
     value : str
         What it takes, as the manual calls it; "" for a switch.
+    optional : bool
+        Whether it may stand without a value; the value then follows an ``=``.
     """
 
     name: str
     value: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,86 @@ class Parsed:
         return value
 
 
+#: The flags of every magic: what is parsed, completed and named when one is mistyped.
+FLAGS: dict[str, tuple[Flag, ...]] = {
+    "copilot": (
+        Flag("--model", "NAME"),
+        Flag("--into", "NAME"),
+        Flag("--timeout", "SECONDS"),
+        Flag("--again"),
+        Flag("--rewind"),
+        Flag("--branch", "ID", optional=True),
+    ),
+    "copilot_resume": (
+        Flag("--create"),
+        Flag("--from", "FILE"),
+        Flag("--fork"),
+        Flag("--take-over"),
+        Flag("--read-only"),
+        Flag("--share"),
+    ),
+    "copilot_new": (),
+    "copilot_sessions": (Flag("--all"),),
+    "copilot_history": (Flag("--last", "N"), Flag("--export", "FILE.md|FILE.jsonl")),
+    "copilot_fork": (Flag("--at", "TURN"),),
+    "copilot_rewind": (),
+    "copilot_undo": (),
+    "copilot_export": (),
+    "copilot_import": (),
+    "copilot_delete": (Flag("--yes"),),
+    "copilot_cleanup": (
+        Flag("--older-than", "30d"),
+        Flag("--dry-run"),
+        Flag("--bound"),
+        Flag("--yes"),
+    ),
+    "copilot_release": (),
+    "copilot_models": (),
+    "copilot_status": (),
+    "copilot_doctor": (Flag("--fix"),),
+    "copilot_login": (Flag("--token"), Flag("--host", "HOST")),
+    "copilot_logout": (),
+}
+
+#: The magics whose words are session ids.
+TAKES_IDS = ("copilot_resume", "copilot_history", "copilot_delete", "copilot_doctor")
+
+
+def parsed_line(magic: str, line: str) -> Parsed:
+    """Return what was typed behind a magic whose words are no prompt."""
+    return parse(f"%{magic}", line, FLAGS[magic], anywhere=True)
+
+
+def no_words(magic: str, line: str) -> None:
+    """Refuse words behind a magic that takes none.
+
+    Raises
+    ------
+    BadInputError
+    """
+    if words := parsed_line(magic, line).rest:
+        raise BadInputError(f"%{magic} takes no words, and got {words!r}.", f"Write %{magic}.")
+
+
+def one_id(magic: str, parsed: Parsed) -> str:
+    """Return the one session id that was typed, "" if none was.
+
+    Raises
+    ------
+    BadInputError
+        If there are more, or it is empty.
+    """
+    words = parsed.words
+    if len(words) > 1:
+        raise BadInputError(
+            f"%{magic} takes one session id, and got {' '.join(words)!r}.",
+            "An id has no spaces; %copilot_sessions lists them.",
+        )
+    if words and not words[0]:
+        raise BadInputError("The session id is empty.", "%copilot_sessions lists them.")
+    return words[0] if words else ""
+
+
 def parse(magic: str, line: str, flags: Sequence[Flag], *, anywhere: bool = False) -> Parsed:
     """Read the flags of a magic's line.
 
@@ -114,14 +197,14 @@ def parse(magic: str, line: str, flags: Sequence[Flag], *, anywhere: bool = Fals
             if flag is None:
                 raise _unknown(magic, name, known)
             position = match.end()
-            if flag.value and value is None:
+            if flag.value and value is None and not flag.optional:
                 following = _VALUE.match(line, position)
                 if following is None or following["value"].startswith("--"):
                     raise BadInputError(
                         f"{magic} {name} takes a value.", f"Write {name} {flag.value}."
                     )
                 value, position = following["value"], following.end()
-            elif flag.value and not value:
+            elif flag.value and value == "":
                 raise BadInputError(f"{magic} {name} takes a value.", f"Write {name} {flag.value}.")
             elif not flag.value and value is not None:
                 raise BadInputError(f"{magic} {name} takes no value.", f"Write just {name}.")

@@ -11,15 +11,21 @@ import json
 import os
 import re
 import urllib.request
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from copilot_jupyter.conversation import binding
+from copilot_jupyter.conversation.replay import Place
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from IPython.core.interactiveshell import InteractiveShell
+
+    from copilot_jupyter.notebook.executions import Executions
 
 #: Seconds that the Jupyter server gets to say where the notebook is (measured: 0.01 to 0.05).
 _SERVER = 1.0
@@ -67,10 +73,14 @@ class FrontEnd:
     Parameters
     ----------
     shell : InteractiveShell
+    executions : Executions
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, executions: Executions) -> None:
         self._shell = shell
+        self._executions = executions
+        self._execution = ""
+        self._asked: Counter[str] = Counter()
 
     @property
     def kernel(self) -> Any:
@@ -97,6 +107,47 @@ class FrontEnd:
         path = self._vscode_path() or _path_from_server(server, root, kernel) or _path_from_env()
         return Identity(path, kernel, root)
 
+    # -- which cell runs -------------------------------------------------------------------
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether the running code was typed at a prompt, where nothing is ever run again."""
+        if self.kernel is None:
+            return self._executions.recorded
+        return self.can_ask and not self._cell()
+
+    def place(self, key: str, asked: str, cells: Container[str]) -> Place:
+        """Return where a question is asked now; the next call is the next ask.
+
+        Parameters
+        ----------
+        key : str
+            Of the question.
+        asked : str
+            The flag it is asked with.
+        cells : container of str
+            Ids of the notebook's cells.
+        """
+        parent, cell = self._parent(), self._cell()
+        execution = str(parent.get("header", {}).get("msg_id", ""))
+        if execution != self._execution:
+            self._execution, self._asked = execution, Counter()
+        nth = self._asked[key]
+        self._asked[key] += 1
+        whole = self.source().lstrip().startswith("%%copilot")
+        stable = "" if ":" in cell else cell  # VS Code's are addresses, new at every opening
+        return Place(
+            stable, cell, nth, whole, asked, _Present(cells, self._executions.deleted_cells)
+        )
+
+    @property
+    def execution_count(self) -> int:
+        """The number of the running cell, as its prompt shows it."""
+        return int(self._shell.execution_count)
+
+    def _cell(self) -> str:
+        return str(self._parent().get("metadata", {}).get("cellId") or "")
+
     def replace_line(self, old: str, new: str) -> None:
         """Replace one line of the running cell's source, and nothing around it.
 
@@ -108,10 +159,14 @@ class FrontEnd:
         """
         if self.kernel is None:
             return
-        source = str(self._parent().get("content", {}).get("code", ""))
+        source = self.source()
         replaced, count = re.subn(old, lambda _: new, source, count=1, flags=re.M)
         if count and replaced != source:
             self._shell.set_next_input(replaced, replace=True)
+
+    def replace_text(self, before: str, text: str, new: str) -> None:
+        """Replace the text behind a regular expression, and what that matches, once."""
+        self.replace_line(before + re.escape(text.strip()) + r"(?=[ \t]*$)", new)
 
     def source(self) -> str:
         """Return the source of the cell that runs now, "" where it is not known."""
@@ -132,10 +187,19 @@ class FrontEnd:
         return name.removeprefix("kernel-")
 
     def _vscode_path(self) -> Path | None:
-        cell = str(self._parent().get("metadata", {}).get("cellId", ""))
-        match = _VSCODE_CELL.match(cell)
+        match = _VSCODE_CELL.match(self._cell())
         told = unquote(match["path"]) if match else self._shell.user_ns.get("__vsc_ipynb_file__")
         return Path(told) if isinstance(told, str) and told else None
+
+
+class _Present:
+    """The cells of the notebook's file without those that were deleted since."""
+
+    def __init__(self, cells: Container[str], deleted: Container[str]) -> None:
+        self._cells, self._deleted = cells, deleted
+
+    def __contains__(self, cell: object) -> bool:
+        return cell in self._cells and cell not in self._deleted
 
 
 def _server() -> dict[str, Any]:

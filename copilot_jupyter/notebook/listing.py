@@ -129,14 +129,10 @@ def export(store: Sessions, session: str, shown: Sequence[Turn], file: str) -> s
     return f"Wrote {_turns(len(shown))} of {session} to {path} ({_size(path.stat().st_size)})."
 
 
-def bound(conversation: Conversation, turns: Sequence[Turn]) -> str:
-    """Return the line that says which conversation the notebook has."""
-    if not turns:
-        return f"Bound to {conversation.id}: no turns yet."
-    last = turns[-1]
-    when = f", the last on {last.at:%Y-%m-%d %H:%M} UTC" if last.at else ""
-    mode = " Read only." if conversation.terms.read_only else ""
-    return f"Bound to {conversation.id}: {_turns(len(turns))}{when}.{mode}"
+def bound(conversation: Conversation) -> str:
+    """Return the line that says which conversation the notebook has: the same at every run."""
+    mode = ", to read only" if conversation.terms.read_only else ""
+    return f"Bound to {conversation.id}{mode}."
 
 
 def terminal_command(session: str) -> str:

@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from copilot_jupyter.conversation import binding
+from copilot_jupyter.conversation import binding, bundle, carry, embedded
 from copilot_jupyter.conversation.binding import METADATA_KEY, Binding, Saved
 from copilot_jupyter.conversation.conversation import Conversation, Terms
-from copilot_jupyter.errors import SessionInUseError, SessionNotFoundError
-from copilot_jupyter.events import Notice
+from copilot_jupyter.errors import BadInputError, SessionInUseError, SessionNotFoundError
+from copilot_jupyter.events import Notice, Turn
+from copilot_jupyter.runtime.journal import is_prompt
 from copilot_jupyter.runtime.store import (
+    BRANCH_OF,
     COPIED_FROM,
     NOTEBOOK_ID,
     NOTEBOOK_KERNEL,
@@ -23,7 +25,10 @@ from copilot_jupyter.runtime.store import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
     from copilot_jupyter.conversation.answer import Answer
+    from copilot_jupyter.conversation.embedded import EmbeddedTurn
     from copilot_jupyter.conversation.sessions import Sessions
     from copilot_jupyter.notebook.frontend import FrontEnd, Identity
 
@@ -48,6 +53,8 @@ class Notebook:
         self._identity: Identity | None = None
         self._binding: Binding | None = None
         self._terms = Terms()
+        self._file = _File()
+        self._read: set[str] = set()
 
     # -- who ------------------------------------------------------------------------------
 
@@ -105,13 +112,18 @@ class Notebook:
             return known
         saved = self._saved()
         if (found := saved.binding) is not None:
-            if not self.sessions.store.exists(found.session):
+            if not (self.sessions.store.exists(found.session) or self._rebuilt(found.session)):
                 raise self._gone(found.session)
             return self._bind(*self._settle(found, saved))
         return self._from_index([*asked, *saved.prompts])
 
+    @property
+    def cells(self) -> Container[str]:
+        """The ids of the cells in the notebook's file; read when they are first asked for."""
+        return _Cells(self)
+
     def _saved(self) -> Saved:
-        return binding.read_notebook(self.identity.path)
+        return self._file.read(self.identity.path)
 
     def _settle(self, found: Binding, saved: Saved) -> tuple[str, str]:
         """Return session and notebook id for a binding found in the file: a copy is branched."""
@@ -205,7 +217,9 @@ class Notebook:
         self._terms = Terms(
             who=here.name, folder=here.folder, metadata=self._metadata(notebook_id), **terms
         )
-        return self.sessions.conversation(session, self._terms)
+        conversation = self.sessions.conversation(session, self._terms)
+        self._read_on(conversation)
+        return conversation
 
     def find_or_begin(self, prompt: str) -> Conversation:
         """Return the conversation that a prompt belongs to, a new one where there is none."""
@@ -264,7 +278,7 @@ class Notebook:
         )
 
     def resume(
-        self, session: str, *, create: bool = False, how: str = ""
+        self, session: str, *, create: bool = False, how: str = "", source: Path | None = None
     ) -> tuple[Conversation, str]:
         """Bind to a session by its id.
 
@@ -275,6 +289,9 @@ class Notebook:
             Make it if it does not exist.
         how : str
             "" or one of "fork", "take-over", "read-only", "share".
+        source : Path, optional
+            The bundle or notebook that a missing session is restored from; by default this
+            notebook, and the bundles and notebooks beside it.
 
         Returns
         -------
@@ -287,7 +304,9 @@ class Notebook:
         SessionNotFoundError
         """
         store = self.sessions.store
-        if not store.exists(check_id(session)):
+        if source is not None:
+            self._restore_from(source, check_id(session))
+        elif not (store.exists(check_id(session)) or self._rebuilt(session)):
             if not create:
                 raise store.not_found(session)
             return self.create(session)[0], session
@@ -320,6 +339,139 @@ class Notebook:
                 return self._settle(found, saved)
         return session, saved_id(saved)
 
+    # -- what notebooks and bundles carry --------------------------------------------------
+
+    def _rebuilt(self, session: str) -> bool:
+        """Bring a missing session back from this notebook, or from what lies beside it."""
+        store, here = self.sessions.store, self.identity
+        if store.buried(session):  # deleted on purpose: only --from brings it back
+            return False
+        folder = Path(here.folder)
+        if found := bundle.find(folder, session):
+            _, said = carry.import_bundle(store, found, session, here.folder)
+            if self.front_end.can_ask:  # a committed bundle is no news to a headless run
+                self._say(said)
+            return True
+        source = here.path if here.path is not None and here.path.exists() else None
+        turns = _of(session, source)
+        if not turns and (source := embedded.find(folder, session)):
+            turns = _of(session, source)
+        if turns:
+            for line in carry.rebuild(store, session, turns, here.folder):
+                self._say(line)
+        return bool(turns)
+
+    def _restore_from(self, source: Path, session: str) -> None:
+        """Restore a session from one file, or make sure that it is the one that is here."""
+        store, folder = self.sessions.store, self.identity.folder
+        if source.suffix != ".ipynb":
+            found = bundle.load(source)
+            held = found.session
+            if held != session:
+                raise BadInputError(
+                    f"{source.name} holds the session {held}, not {session}.",
+                    f"Write %copilot_import {source.name} {session} to give it another id.",
+                )
+            if not store.exists(session):
+                self._say(carry.import_bundle(store, source, session, folder)[1])
+                return
+            here = {turn.event_id for turn in self.sessions.turns(session)}
+            if not all(str(e.get("id")) in here for e in found.events if is_prompt(e)):
+                carry.import_bundle(store, source, session, folder)  # says how they differ
+            return
+        turns = _of(session, source)
+        if not turns:
+            raise BadInputError(
+                f"{source.name} carries no turns of {session}.", "Name another file."
+            )
+        if store.exists(session):
+            self._take_in(self.sessions.conversation(session, Terms()), turns)
+            return
+        for line in carry.rebuild(store, session, turns, folder):
+            self._say(line)
+
+    def _read_on(self, conversation: Conversation) -> None:
+        """Take in what the notebook's file knows of a session and this machine does not; once."""
+        path = self.identity.path
+        if path is None or conversation.id in self._read or not conversation.exists:
+            return
+        self._read.add(conversation.id)
+        if not path.exists():
+            return
+        try:
+            turns = _of(conversation.id, path)
+        except BadInputError as error:  # the session is here: nothing depends on the file
+            self._say(f"What {path.name} carries was not read. {error}")
+            return
+        self._take_in(conversation, turns)
+
+    def _take_in(self, conversation: Conversation, turns: Sequence[EmbeddedTurn]) -> None:
+        store, session = self.sessions.store, conversation.id
+        index = conversation.replay.index
+        index.refresh()
+        local = [entry.event for entry in index.entries]
+        known = index.known.union(local)
+        if all(turn.event in known for turn in turns):
+            return
+        for other in (*carry.merged(store, session), *store.ids_beginning(f"{session}-kept")):
+            known.update(turn.event_id for turn in self.sessions.turns(other))
+        news = embedded.compare(local, known, turns)
+        if news.added:
+            count = "1 turn" if len(news.added) == 1 else f"{len(news.added)} turns"
+            source = news.added[0].source
+            try:
+                self.sessions.loop.call(conversation.take_in(news.added))
+                self._say(f"{count} of {source} went on from {session} and were added to it.")
+            except SessionInUseError as error:
+                self._read.discard(session)
+                self._say(f"{count} of {source} could not be added to {session} yet. {error.what}")
+        for line in carry.branch_off(store, session, news.branches, self.identity.folder):
+            self._say(line)
+
+    def merged(self, session: str) -> list[Conversation]:
+        """Return the other courses of a conversation that notebooks brought."""
+        store, reading = self.sessions.store, Terms(read_only=True)
+        branches = carry.merged(store, session)
+        return [self.sessions.conversation(branch, reading) for branch in branches]
+
+    # -- branches --------------------------------------------------------------------------
+
+    def branch(self, session: str, target: str, *, until: str = "") -> str:
+        """Copy a session, and return the copy's id; one that was made before is found again.
+
+        Parameters
+        ----------
+        session : str
+        target : str
+            The copy's id, "" for one that says where it comes from.
+        until : str, optional
+            Event id of the turn before which the copy ends; all by default.
+
+        Raises
+        ------
+        SessionExistsError
+            If the id is taken by a session that is no branch of this one.
+        """
+        store = self.sessions.store
+        named = target or f"{session}-branch"
+        again = bool(target) or not self.front_end.streams
+        if again and store.exists(check_id(named)):
+            if store.client_metadata(named).get(BRANCH_OF) != session:
+                raise store.exists_error(named)
+            return named
+        target = target or store.free_id(named)
+        store.fork(session, target, until=until, metadata={BRANCH_OF: session})
+        return target
+
+    def enter_branch(self, target: str, *, until: str = "") -> Conversation:
+        """Bind to a branch of the conversation, made now if need be; see `branch`."""
+        if self._binding is None:
+            raise RuntimeError("a branch of no conversation")
+        session, notebook_id = self._binding.session, self._binding.notebook_id
+        if target and target == session:
+            return self._bind(session, notebook_id)
+        return self._bind(self.branch(session, target, until=until), notebook_id)
+
     def forget(self, session: str) -> None:
         """Unbind, if the notebook is bound to this session."""
         if self._binding is not None and self._binding.session == session:
@@ -348,10 +500,65 @@ class Notebook:
         entry = self._binding.to_metadata()
         # The newest binding of a file wins: that of an answer, or of a line that was run.
         at = datetime.now(UTC)
+        entry["at"] = at.isoformat(timespec="seconds")
         if answer is not None:
             entry |= {"turn": answer.turn, "event": answer.event_id, "model": answer.model}
-            at = answer.at or at
-        return {METADATA_KEY: {**entry, "at": at.isoformat(timespec="seconds")}}
+            entry["at"] = (answer.at or at).isoformat()
+            if self.sessions.settings.embed:
+                entry |= _embedded(answer)
+            if answer.replayed:
+                entry["replayed"] = True
+        return {METADATA_KEY: entry}
+
+
+class _File:
+    """The notebook's file as it was last saved, read again when it has changed."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[object, ...] = ()
+        self._saved = Saved()
+
+    def read(self, path: Path | None) -> Saved:
+        """Return what the file says."""
+        try:
+            stat = path.stat() if path is not None else None
+        except OSError:
+            stat = None
+        seen = (path, stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        if seen != self._seen:
+            self._saved, self._seen = binding.read_notebook(path), seen
+        return self._saved
+
+
+class _Cells:
+    """The ids of a notebook's cells, looked up when one is asked for."""
+
+    def __init__(self, notebook: Notebook) -> None:
+        self._notebook = notebook
+
+    def __contains__(self, cell: object) -> bool:
+        return cell in self._notebook._saved().cells  # noqa: SLF001
+
+
+def _of(session: str, path: Path | None) -> list[EmbeddedTurn]:
+    """Return the turns of a session that a notebook file carries."""
+    turns = embedded.read(path) if path is not None else ()
+    return [turn for turn in turns if turn.session == session]
+
+
+def _embedded(answer: Answer) -> dict[str, Any]:
+    turn = Turn(
+        number=answer.turn,
+        event_id=answer.event_id,
+        prompt=answer.prompt,
+        sent=answer.sent,
+        answer=answer.text,
+        model=answer.model,
+        at=answer.at,
+        tools=answer.tools,
+        usage=answer.usage,
+    )
+    return embedded.entry(turn, session=answer.session, parent=answer.parent, key=answer.key)
 
 
 def saved_id(saved: Saved) -> str:

@@ -51,6 +51,12 @@ NOTEBOOK_PATH = "copilot-jupyter.notebook.path"
 NOTEBOOK_ID = "copilot-jupyter.notebook.id"
 NOTEBOOK_KERNEL = "copilot-jupyter.notebook.kernel"
 COPIED_FROM = "copilot-jupyter.copied-from"
+#: Of a branch that a person made: the session it left.
+BRANCH_OF = "copilot-jupyter.branch-of"
+#: Of a kept copy: the session it was, since when, and why.
+KEPT_FROM = "copilot-jupyter.kept.from"
+KEPT_AT = "copilot-jupyter.kept.at"
+KEPT_WHY = "copilot-jupyter.kept.why"
 
 _TAIL_BYTES = 256 * 1024
 
@@ -162,6 +168,18 @@ class Store:
             raise self._unusable(error) from None
         return [name for _, name in sorted(found, reverse=True)]
 
+    def ids_beginning(self, start: str) -> list[str]:
+        """Return the ids of the sessions that begin like this, in their order."""
+        start = start[: LONGEST_ID - 5]
+        try:
+            with os.scandir(self.sessions) as entries:
+                found = sorted(e.name for e in entries if e.name.startswith(start))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unusable(error) from None
+        return [name for name in found if _ID.fullmatch(name) and self.exists(name)]
+
     def info(self, session_id: str) -> SessionInfo:
         """Return what a list shows of one session.
 
@@ -185,6 +203,7 @@ class Store:
             folder=str(workspace.get("cwd") or ""),
             size=stat.st_size,
             notebook=metadata.get(NOTEBOOK_PATH, ""),
+            kept_from=metadata.get(KEPT_FROM, ""),
             ours=workspace.get("client_name") == CLIENT_NAME,
             in_use_by=", ".join(map(str, self.holders(session_id))),
         )
@@ -444,6 +463,16 @@ class Store:
             if path.exists():
                 shutil.copy2(path, path.with_name(f"events.jsonl.set-aside-{time.time_ns()}"))
             write_whole(path, journal_bytes(with_id(tuple(events), session_id)))
+
+    def replace_journal(self, session_id: str, source: str) -> None:
+        """Give a session another one's transcript. Only where no runtime has it open."""
+        with self.writing():
+            write_whole(self.journal_path(session_id), renamed(self._data(source), session_id))
+
+    def write_metadata(self, session_id: str, metadata: dict[str, str]) -> None:
+        """Write the client metadata of a session that no runtime has open."""
+        with self.writing():
+            self._write_metadata(self.folder(session_id), metadata)
 
     def discard(self, session_id: str) -> None:
         """Remove a session's folder for good; nothing happens where there is none."""

@@ -76,6 +76,14 @@ class Trash:
             batches[-1].rmdir()
         return [entry.name for entry in entries]
 
+    def last(self) -> str:
+        """Return when sessions were last moved here, as an ISO time; "" if none are here."""
+        for batch in reversed(self._batches()):
+            with contextlib.suppress(ValueError):
+                made = datetime.strptime(batch.name.split("-")[0], "%Y%m%dT%H%M%S.%f")
+                return made.replace(tzinfo=UTC).isoformat()
+        return ""
+
     def empty(self, *, older_than_days: float = TRASH_DAYS) -> list[str]:
         """Delete what has lain in the trash for longer than `older_than_days`."""
         gone: list[str] = []

@@ -12,7 +12,8 @@ import pytest
 from desk import ask, binding, runtime_of, session_of, two_lines
 from scripted_model import Reply
 
-from copilot_jupyter.notebook.magics import FLAGS, CopilotMagics
+from copilot_jupyter.notebook.extension import MAGICS
+from copilot_jupyter.notebook.flags import FLAGS
 
 FIRST = "Let's discuss TypeScript generics"
 UNIQUE = iter(range(10_000))
@@ -56,18 +57,19 @@ def last_prompt(model):
 
 @pytest.mark.parametrize("magic", FLAGS)
 def test_the_manual_of_a_magic_names_its_flags_and_no_others(magic):
-    manual = getattr(CopilotMagics, magic).__doc__
+    manual = next(getattr(m, magic) for m in MAGICS if hasattr(m, magic)).__doc__
     named = set(re.findall(r"--[a-z][a-z-]*", manual))
     assert named == {flag.name for flag in FLAGS[magic]}
     for flag in FLAGS[magic]:
         if flag.value:
-            assert f"{flag.name} {flag.value}" in manual
+            value = f"[{flag.value}]" if flag.optional else flag.value
+            assert f"{flag.name} {value}" in manual
     assert f"%{magic}" in manual
     assert manual.splitlines()[0].endswith(".")
 
 
 def test_every_magic_has_an_entry_for_its_flags():
-    assert set(FLAGS) == {name for name in dir(CopilotMagics) if name.startswith("copilot")}
+    assert set(FLAGS) == {n for m in MAGICS for n in dir(m) if n.startswith("copilot")}
 
 
 @pytest.mark.parametrize("typed", ["%copilot?", "%%copilot?", "%copilot ?", "%copilot_resume?"])

@@ -1,0 +1,207 @@
+"""Sessions that come from elsewhere: rebuilt from a notebook, restored from a bundle.
+
+Nothing here overwrites: a session is made where its id is free, continued where the turns
+go on from its end, and branched where they do not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from copilot_jupyter.errors import BadInputError
+from copilot_jupyter.runtime.files import write_whole
+from copilot_jupyter.runtime.journal import is_prompt, journal_bytes, with_id
+from copilot_jupyter.runtime.store import BRANCH_OF, check_id
+
+from . import bundle, embedded, transcript
+from .records import FILE, Record, read_records, to_record, with_spans
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from copilot_jupyter.runtime.store import Store
+
+    from .bundle import Bundle
+    from .embedded import EmbeddedTurn
+    from .secrets import Shield
+
+#: What the id of a conversation that was merged into a notebook ends with.
+MERGED = "-merged"
+
+
+def rebuild(store: Store, session_id: str, turns: Sequence[EmbeddedTurn], folder: str) -> list[str]:
+    """Make a session out of the turns that a notebook carries.
+
+    Parameters
+    ----------
+    store : Store
+    session_id : str
+        Its id; free here.
+    turns : sequence of EmbeddedTurn
+        All that the notebook has of it; those that diverge become sessions of their own.
+    folder : str
+        Its working directory here.
+
+    Returns
+    -------
+    list of str
+        What was done, a line each.
+    """
+    main, *others = embedded.chains(turns)
+    _make(store, session_id, main, folder)
+    total = main[-1].turn
+    tools = " Tool calls are not carried by a notebook." if any(t.tools for t in main) else ""
+    source = main[0].source
+    said = [f"{session_id} was rebuilt from {source}: {len(main)} of {total} turns.{tools}"]
+    return said + branch_off(store, session_id, others, folder)
+
+
+def branch_off(
+    store: Store, session_id: str, chains: Iterable[Sequence[EmbeddedTurn]], folder: str
+) -> list[str]:
+    """Make a branch of a session out of each conversation that diverged from it; say which."""
+    said = []
+    for chain in chains:
+        branch = store.free_id(f"{session_id}{MERGED}")
+        _make(store, branch, chain, folder, {BRANCH_OF: session_id})
+        said.append(
+            f"{chain[-1].source} also carries another course of {session_id}, with "
+            f"{len(chain)} turns; it is kept as {branch}."
+        )
+    return said
+
+
+def merged(store: Store, session_id: str) -> list[str]:
+    """Return the branches that notebooks brought to a session, oldest first."""
+    return [
+        branch
+        for branch in store.ids_beginning(f"{session_id}{MERGED}")
+        if store.client_metadata(branch).get(BRANCH_OF) == session_id
+    ]
+
+
+def go_on(store: Store, session_id: str, turns: Sequence[EmbeddedTurn]) -> None:
+    """Append turns to a session. Only with its lock held and no runtime on it."""
+    parent = str(store.tail(session_id).events[-1].get("id") or "")
+    events = []
+    for turn in turns:
+        events += embedded.turn_events(turn, parent)
+        parent = events[-1]["id"]
+    store.append(session_id, events)
+    path = store.folder(session_id) / "files" / FILE
+    records = [*read_records(path), *map(_record, turns)]
+    with store.writing():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        data = store.journal_path(session_id).read_bytes()
+        write_whole(path, _lines(with_spans(data, records)))
+
+
+def restore(store: Store, found: Bundle, session_id: str, folder: str) -> None:
+    """Make a session out of a bundle.
+
+    Raises
+    ------
+    SessionExistsError
+        If the id is taken.
+    """
+    start, *rest = with_id(found.events, check_id(session_id))
+    start = {**start, "data": {**start["data"], "context": {"cwd": folder}}}
+    events = [start, *rest]
+    records = filter(None, map(to_record, found.records))
+    lines = _lines(with_spans(journal_bytes(events), list(records)))
+    store.make(session_id, events, folder=folder, name=found.name[:100], files={FILE: lines})
+
+
+def import_bundle(store: Store, path: Path, session_id: str, folder: str) -> tuple[str, str]:
+    """Bring a bundle's session in; one that is here already must be the same.
+
+    Parameters
+    ----------
+    store : Store
+    path : Path
+    session_id : str
+        The id to give it, "" for its own.
+    folder : str
+
+    Returns
+    -------
+    tuple of str
+        Its id, and what was done in one line.
+
+    Raises
+    ------
+    BadInputError
+        If the bundle cannot be used, or differs from the session that has its id here.
+    """
+    found = bundle.load(path)
+    target = check_id(session_id or found.session)
+    count = len(transcript.turns(found.events))
+    if store.folder(target).exists():
+        here = [turn.event_id for turn in transcript.turns(store.journal(target).events)]
+        there = [str(event.get("id")) for event in found.events if is_prompt(event)]
+        if here != there:
+            raise BadInputError(
+                f"{target} is here already and differs from {path.name}: {_differ(here, there)}.",
+                f"Give it another id: %copilot_import {path.name} {store.free_id(target)}.",
+            )
+        return target, f"{target} is here already, with the same {_turns(count)}."
+    restore(store, found, target, folder)
+    scrubbed = f" {found.secrets} secrets were left out of it." if found.secrets else ""
+    return target, f"{target} was restored from {path.name}: {_turns(count)}.{scrubbed}"
+
+
+def export(store: Store, session_id: str, path: Path, shield: Shield) -> str:
+    """Write a session as a bundle, and return one line about it.
+
+    Raises
+    ------
+    BadInputError
+        If the file can't be written, or holds something else.
+    """
+    journal = store.journal(session_id)
+    prompts = [str(event.get("id")) for event in journal.events if is_prompt(event)]
+    records = read_records(store.folder(session_id) / "files" / FILE)
+    there = set(prompts)
+    kept = [record.value() for record in records if record.event in there]
+    name = str(store.workspace(session_id).get("name") or "")
+    data = bundle.dump(session_id, name, journal.events, kept, shield)
+    bundle.save(path, data, session_id, prompts)
+    secrets = f" {shield.count} secrets were left out." if shield.count else ""
+    return f"Wrote {path}: {_turns(len(prompts))}, {len(data):,} bytes.{secrets}"
+
+
+def _make(
+    store: Store,
+    session_id: str,
+    turns: Sequence[EmbeddedTurn],
+    folder: str,
+    metadata: dict[str, str] | None = None,
+) -> None:
+    events = embedded.events_of(session_id, turns, folder)
+    lines = _lines(with_spans(journal_bytes(events), [_record(turn) for turn in turns]))
+    name = " ".join(turns[0].prompt.split())[:100]
+    store.make(session_id, events, folder=folder, name=name, metadata=metadata, files={FILE: lines})
+
+
+def _record(turn: EmbeddedTurn) -> Record:
+    usage = (turn.usage.input_tokens, turn.usage.output_tokens)
+    return Record(turn.event, turn.key, usage=usage)
+
+
+def _lines(records: Iterable[Record]) -> bytes:
+    return b"".join(record.line() for record in records)
+
+
+def _differ(here: Sequence[str], there: Sequence[str]) -> str:
+    """Return how two courses of a conversation differ."""
+    same = 0
+    while same < min(len(here), len(there)) and here[same] == there[same]:
+        same += 1
+    more_here, more_there = len(here) - same, len(there) - same
+    start = f"both begin with the same {_turns(same)}, then" if same else "they share no turn:"
+    return f"{start} it has {more_here} here and {more_there} in the file"
+
+
+def _turns(count: int) -> str:
+    return "1 turn" if count == 1 else f"{count} turns"

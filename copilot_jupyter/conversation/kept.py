@@ -1,0 +1,126 @@
+"""What is taken out of a conversation is kept: as a whole copy of it as it was.
+
+A kept copy is a session of its own, folded under its parent in lists; it goes with its
+parent when that is deleted or cleaned up. `%copilot_undo` puts it back.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from copilot_jupyter.runtime.store import KEPT_AT, KEPT_FROM, KEPT_WHY
+
+from . import transcript
+from .records import FILE
+
+if TYPE_CHECKING:
+    from copilot_jupyter.runtime.store import Store
+
+#: Why a copy is kept: a turn is being replaced right now; a cell's prompt was edited; the
+#: conversation was taken back; that was undone.
+PENDING, REPLACED, REWOUND, UNDONE = "pending", "replaced", "rewound", "undone"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A copy of a conversation from before something was taken out of it.
+
+    Parameters
+    ----------
+    id, parent : str
+    why : str
+        One of the reasons above.
+    at : str
+        ISO time.
+    """
+
+    id: str
+    parent: str
+    why: str
+    at: str
+
+
+def keep(store: Store, session_id: str, why: str) -> str:
+    """Copy a session as it is now, and return the copy's id.
+
+    Raises
+    ------
+    SessionNotFoundError, StateFolderError
+    """
+    kept = store.free_id(f"{session_id}-kept")
+    store.fork(session_id, kept, metadata=_metadata(session_id, why))
+    return kept
+
+
+def explain(store: Store, kept: str, why: str) -> None:
+    """Change the reason for which a copy is kept."""
+    metadata = store.client_metadata(kept)
+    store.write_metadata(kept, {**metadata, KEPT_WHY: why})
+
+
+def kept_copies(store: Store, session_id: str) -> list[Kept]:
+    """Return the kept copies of a session, oldest first."""
+    found = []
+    for candidate in store.ids_beginning(f"{session_id}-kept"):
+        metadata = store.client_metadata(candidate)
+        if metadata.get(KEPT_FROM) == session_id:
+            why, at = metadata.get(KEPT_WHY, ""), metadata.get(KEPT_AT, "")
+            found.append(Kept(candidate, session_id, why, at))
+    return sorted(found, key=lambda kept: (kept.at, kept.id))
+
+
+def settle(store: Store, session_id: str) -> str:
+    """Finish what a kill cut off while a turn was being replaced. Only with no runtime on it.
+
+    Returns
+    -------
+    str
+        One line for the person; "" where there was nothing to do.
+    """
+    said = ""
+    for kept in kept_copies(store, session_id):
+        if kept.why != PENDING:
+            continue
+        before = {turn.event_id for turn in transcript.turns(store.journal(kept.id).events)}
+        last = transcript.turns(store.tail(session_id).events)[-1:]
+        if last and last[0].complete and last[0].event_id not in before:
+            explain(store, kept.id, REPLACED)
+        else:
+            put_back(store, kept, keep_current=False)
+            said = f"A turn of {session_id} was being replaced when the kernel ended; it is back."
+    return said
+
+
+def put_back(store: Store, kept: Kept, *, keep_current: bool) -> str:
+    """Make a session what it was when a copy was kept. Only where no runtime has it open.
+
+    Parameters
+    ----------
+    store : Store
+    kept : Kept
+        It is gone afterwards.
+    keep_current : bool
+        Keep the conversation as it is now too.
+
+    Returns
+    -------
+    str
+        The id under which the conversation as it was until now is kept, "" if it is not.
+    """
+    current = keep(store, kept.parent, UNDONE) if keep_current else ""
+    store.replace_journal(kept.parent, kept.id)
+    with store.writing():
+        records = store.folder(kept.id) / "files" / FILE
+        if records.exists():
+            target = store.folder(kept.parent) / "files"
+            target.mkdir(mode=0o700, exist_ok=True)
+            shutil.copy2(records, target / FILE)
+    store.discard(kept.id)
+    return current
+
+
+def _metadata(session_id: str, why: str) -> dict[str, str]:
+    return {KEPT_FROM: session_id, KEPT_AT: datetime.now(UTC).isoformat(), KEPT_WHY: why}

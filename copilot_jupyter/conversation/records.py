@@ -1,0 +1,486 @@
+"""What is stored beside a transcript about each of its turns, and the index over both.
+
+The runtime's transcript holds prompts and answers. What it has no place for, which cell
+asked and under which key, is one appended line a turn in the session's ``files`` folder: a
+fork copies it, a delete removes it, and without it the turns are found by their prompts.
+Lines are never changed. Where a turn was taken back its line stays, and the lines of
+later turns that begin at the same place in the transcript say so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from copilot_jupyter.errors import CopilotError
+from copilot_jupyter.events import Turn, Usage
+from copilot_jupyter.runtime.files import write_whole
+from copilot_jupyter.runtime.journal import is_prompt, journal_bytes, parse_journal
+
+from . import transcript
+from .question import Question, content_of, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from copilot_jupyter.runtime.store import Store
+
+logger = logging.getLogger(__name__)
+
+#: Name of the file in a session's ``files`` folder.
+FILE = "copilot-jupyter-turns.jsonl"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is stored about one turn.
+
+    Parameters
+    ----------
+    event : str
+        The event id of its user message.
+    key : str
+        Of the question.
+    cell : str
+        Id of the cell that asked, "" where the front end tells none.
+    nth : int
+        Which ask of this key it was in that execution of the cell, from 0.
+    whole : bool
+        Whether the cell is one ``%%copilot``: an edited prompt may then replace the turn.
+    asked : str
+        The flag it was asked with: "again", "rewind", "branch" or "".
+    values : dict
+        Digests of the interpolated values by name.
+    usage : tuple of int
+        Tokens in and out.
+    span : tuple of int
+        Where its events begin and end in the transcript, in bytes behind the first line;
+        (0, 0) where that is not known.
+    """
+
+    event: str
+    key: str
+    cell: str = ""
+    nth: int = 0
+    whole: bool = False
+    asked: str = ""
+    values: dict[str, str] = field(default_factory=dict)
+    usage: tuple[int, int] = (0, 0)
+    span: tuple[int, int] = (0, 0)
+
+    def value(self) -> dict[str, Any]:
+        """Return the record as a JSON value."""
+        return {"v": 1, **{name: value for name, value in asdict(self).items() if value}}
+
+    def line(self) -> bytes:
+        """Return the record as it is appended to the file."""
+        return journal_bytes([self.value()])
+
+
+@dataclass
+class Entry:
+    """One turn in the index.
+
+    Parameters
+    ----------
+    event : str
+    start : int
+        Where its events begin in the transcript, in bytes.
+    record : Record or None
+        None for a turn that was asked elsewhere, such as in a terminal.
+    complete : bool
+    prompt_key, content, model : str
+        Of a turn without a record: the key of its prompt, a digest of the text as sent, and
+        the model that answered.
+    number : int
+        Position in the session, from 1.
+    """
+
+    event: str
+    start: int
+    record: Record | None = None
+    complete: bool = True
+    prompt_key: str = ""
+    content: str = ""
+    model: str = ""
+    number: int = 0
+
+    def answers(self, question: Question) -> bool:
+        """Whether the turn is one of this question."""
+        if self.record is not None:
+            return self.record.key == question.key
+        return (
+            self.complete
+            and self.prompt_key == question.prompt_key
+            and self.content == question.content
+            and question.model in ("", self.model)
+        )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A turn read back out of the transcript, with what is stored about it.
+
+    Parameters
+    ----------
+    turn : Turn
+    key : str
+    parent : str
+        Event id of the turn before, "" for the first.
+    """
+
+    turn: Turn
+    key: str
+    parent: str = ""
+
+
+class TurnIndex:
+    """The turns of one session by key and by cell, without reading the whole transcript.
+
+    Parameters
+    ----------
+    store : Store
+    session_id : str
+    """
+
+    def __init__(self, store: Store, session_id: str) -> None:
+        self._store = store
+        self._id = session_id
+        self._seen: tuple[Any, ...] = ()
+        self._base = 0
+        self._sound = True
+        self.entries: list[Entry] = []
+        self.known: set[str] = set()
+        self._by_key: dict[str, list[Entry]] = {}
+        self._by_event: dict[str, Entry] = {}
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Read what has changed on disk since the last time."""
+        seen = self._stamp()
+        if seen != self._seen:
+            self._load()
+            self._seen = seen
+
+    def matching(self, question: Question) -> list[Entry]:
+        """Return the turns of a question, oldest first."""
+        found = [
+            *self._by_key.get(question.key, ()),
+            *(e for e in self._by_key.get(question.prompt_key, ()) if e.record is None),
+        ]
+        unique = {e.event: e for e in found if e.complete and e.answers(question)}
+        return sorted(unique.values(), key=lambda entry: entry.number)
+
+    def of_cell(self, cell: str) -> Entry | None:
+        """Return the newest turn that a ``%%copilot`` cell asked, None if it never did."""
+        found = (e for e in reversed(self.entries) if e.record is not None and e.record.whole)
+        return next((e for e in found if e.record is not None and e.record.cell == cell), None)
+
+    def entry(self, event_id: str) -> Entry | None:
+        """Return the turn with this event id, None if the session has none."""
+        return self._by_event.get(event_id)
+
+    def stored(self, entry: Entry) -> Stored | None:
+        """Read one turn back; None where the transcript has changed under the index."""
+        events = self._events(entry)
+        turns = transcript.turns(events)[:1]
+        if not turns or turns[0].event_id != entry.event or not turns[0].complete:
+            return None
+        usage, key = turns[0].usage, entry.prompt_key
+        if entry.record is not None:
+            usage, key = Usage(*entry.record.usage), entry.record.key
+        before = self.entries[entry.number - 2].event if entry.number > 1 else ""
+        return Stored(replace(turns[0], number=entry.number, usage=usage), key, before)
+
+    def _events(self, entry: Entry) -> Sequence[dict[str, Any]]:
+        following = self.entries[entry.number : entry.number + 1]
+        try:
+            with self._path.open("rb") as file:
+                file.seek(entry.start)
+                data = file.read(following[0].start - entry.start if following else -1)
+        except OSError:
+            return ()
+        return parse_journal(data).events
+
+    @property
+    def _path(self) -> Path:
+        return self._store.journal_path(self._id)
+
+    @property
+    def _file(self) -> Path:
+        return self._store.folder(self._id) / "files" / FILE
+
+    def _stamp(self) -> tuple[Any, ...]:
+        return (_stat(self._path), _stat(self._file))
+
+    # -- loading ---------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        records = list(read_records(self._file))
+        self.known = {record.event for record in records}
+        try:
+            with self._path.open("rb") as file:
+                self._base = len(file.readline())
+                size = file.seek(0, os.SEEK_END)
+                entries = self._quick(file, records, size)
+                self._sound = entries is not None
+                if entries is None:
+                    file.seek(0)
+                    entries = self._slow(file.read(), records)
+        except OSError:
+            entries = []
+        self._take(entries)
+
+    def _take(self, entries: list[Entry]) -> None:
+        self.entries = entries
+        self._by_key, self._by_event = {}, {}
+        for number, entry in enumerate(entries, start=1):
+            entry.number = number
+            self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        key = entry.record.key if entry.record is not None else entry.prompt_key
+        self._by_key.setdefault(key, []).append(entry)
+        self._by_event[entry.event] = entry
+
+    def _quick(self, file: Any, records: list[Record], size: int) -> list[Entry] | None:
+        """Trust the spans of the records, if the last one is right: only ends are cut off."""
+        kept: list[Record] = []
+        for record in records:
+            start, end = record.span
+            if not end:  # taken back, and remembered
+                continue
+            if not 0 <= start < end:
+                return None
+            while kept and kept[-1].span[1] > start:
+                kept.pop()
+            kept.append(record)
+        while kept and self._base + kept[-1].span[1] > size:
+            kept.pop()
+        if kept and _first_prompt(file, self._base + kept[-1].span[0]) != kept[-1].event:
+            return None
+        entries: list[Entry] = []
+        read = 0
+        for record in kept:
+            entries += _between(file, read, self._base + record.span[0])
+            entries.append(Entry(record.event, self._base + record.span[0], record))
+            read = self._base + record.span[1]
+        entries += _between(file, read, size)
+        return entries
+
+    def _slow(self, data: bytes, records: list[Record]) -> list[Entry]:
+        by_event = {record.event: record for record in records}
+        entries = list(scan(data, 0))
+        for entry in entries:
+            entry.record = by_event.get(entry.event) if entry.complete else None
+        return entries
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def add(self, record: Record, since: int) -> Stored | None:
+        """Store what is known of a turn that was just answered, and read the turn back.
+
+        Parameters
+        ----------
+        record : Record
+            Its span is found out here.
+        since : int
+            Size of the transcript before the turn, in bytes.
+
+        Returns
+        -------
+        Stored or None
+            None where the turn is not whole on disk yet.
+        """
+        try:
+            with self._path.open("rb") as file:
+                base = len(file.readline())
+                file.seek(since)
+                data = file.read()
+        except OSError:
+            return None
+        found = [e for e in scan(data, since) if e.event == record.event and e.complete]
+        if not found:
+            return None
+        start, end = found[-1].start - base, since + len(data) - base
+        record = replace(record, span=(start, end))
+        self._append(record)
+        read = self._seen[0][0] if self._seen else 0
+        if not read or read > since or not self._sound:  # turns were taken back since we looked
+            self.refresh()
+        else:
+            self._base = base
+            with self._path.open("rb") as file:
+                for entry in _between(file, read, found[-1].start):
+                    self._push(entry)
+            self._push(Entry(record.event, found[-1].start, record))
+            self.known.add(record.event)
+            self._seen = self._stamp()
+        added = self.entry(record.event)
+        return self.stored(added) if added is not None else None
+
+    def _push(self, entry: Entry) -> None:
+        if entry.event in self._by_event:
+            return
+        self.entries.append(entry)
+        entry.number = len(self.entries)
+        self._add(entry)
+
+    def _append(self, record: Record) -> None:
+        """Append one line; where the old lines no longer fit the transcript, write all anew."""
+        try:
+            self._file.parent.mkdir(mode=0o700, exist_ok=True)
+            if not self._sound:
+                lines = with_spans(self._path.read_bytes(), [*read_records(self._file), record])
+                write_whole(self._file, b"".join(r.line() for r in lines))
+                self._seen, self._sound = (), True
+                return
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            with os.fdopen(os.open(self._file, flags, 0o600), "ab") as file:
+                # On a line of its own, even after one that a crash cut off.
+                file.write((b"\n" if _is_torn(self._file) else b"") + record.line())
+        except (OSError, CopilotError) as error:  # the turn is whole without it
+            logger.debug("the record of a turn of %s: %s", self._id, error)
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Yield the records of a file; lines that are none are passed over."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return
+    for line in data.split(b"\n"):
+        if line:
+            with contextlib.suppress(ValueError, RecursionError):
+                record = to_record(json.loads(line))
+                if record is not None:
+                    yield record
+
+
+def to_record(value: Any) -> Record | None:
+    """Return the record that a JSON value holds, None if it is none."""
+    if not isinstance(value, dict):
+        return None
+    try:
+        span, usage, values = value.get("span"), value.get("usage"), value.get("values")
+        if not (isinstance(value["event"], str) and isinstance(value["key"], str)):
+            return None
+        return Record(
+            event=value["event"],
+            key=value["key"],
+            cell=str(value.get("cell") or ""),
+            nth=int(value.get("nth") or 0),
+            whole=value.get("whole") is True,
+            asked=str(value.get("asked") or ""),
+            values={str(k): str(v) for k, v in values.items()} if values else {},
+            usage=(int(usage[0]), int(usage[1])) if usage else (0, 0),
+            span=(int(span[0]), int(span[1])) if span else (0, 0),
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return None
+
+
+def with_spans(data: bytes, records: Iterable[Record]) -> list[Record]:
+    """Return records with their places in a transcript, in its order; the others come first.
+
+    Parameters
+    ----------
+    data : bytes
+        The transcript.
+    records : iterable of Record
+    """
+    base = len(data.partition(b"\n")[0]) + 1
+    by_event = {record.event: record for record in records}
+    placed: list[Record] = []
+    entries = list(scan(data, 0))
+    for entry, following in zip(entries, [*entries[1:], None], strict=True):
+        record = by_event.pop(entry.event, None)
+        if record is not None and entry.complete:
+            end = following.start if following is not None else len(data)
+            placed.append(replace(record, span=(entry.start - base, end - base)))
+    return [*(replace(record, span=(0, 0)) for record in by_event.values()), *placed]
+
+
+def scan(data: bytes, at: int) -> Iterator[Entry]:
+    """Yield the turns in a piece of a transcript.
+
+    Parameters
+    ----------
+    data : bytes
+        Whole lines.
+    at : int
+        Where the piece begins in the file.
+    """
+    start = -1
+    events: list[dict[str, Any]] = []
+    position = at
+    for line in _lines(data):
+        for event in parse_journal(line).events:
+            if is_prompt(event):
+                yield from _entries(start, events)
+                start, events = position, []
+            if start >= 0:
+                events.append(event)
+        position += len(line)
+    yield from _entries(start, events)
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """Yield lines as they end in a transcript: at line feeds only."""
+    *whole, last = data.split(b"\n")
+    for line in whole:
+        yield line + b"\n"
+    if last:
+        yield last
+
+
+def _entries(start: int, events: list[dict[str, Any]]) -> Iterator[Entry]:
+    for turn in transcript.turns(events):
+        yield Entry(
+            turn.event_id,
+            start,
+            complete=turn.complete,
+            prompt_key=key_of(turn.prompt),
+            content=content_of(turn.sent),
+            model=turn.model,
+        )
+
+
+def _between(file: Any, start: int, end: int) -> list[Entry]:
+    """Return the turns between two records: those asked elsewhere."""
+    if end <= start:
+        return []
+    file.seek(start)
+    return _between_bytes(file.read(end - start), start)
+
+
+def _between_bytes(data: bytes, at: int) -> list[Entry]:
+    return list(scan(data, at)) if b'"user.message"' in data else []
+
+
+def _first_prompt(file: Any, at: int) -> str:
+    """Return the event id of the prompt that begins at a place in a transcript, "" if none does."""
+    file.seek(at)
+    events = parse_journal(file.readline()).events
+    return str(events[0].get("id") or "") if events and is_prompt(events[0]) else ""
+
+
+def _is_torn(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read(1) not in (b"\n", b"")
+
+
+def _stat(path: Path) -> tuple[int, int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (stat.st_size, stat.st_mtime_ns, stat.st_ino)

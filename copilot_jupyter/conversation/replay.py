@@ -1,0 +1,155 @@
+"""Which stored turn answers a cell: nothing is asked twice.
+
+A claim belongs to a cell and the n-th ask of the same key in one execution of it. It is
+answered by this cell's own newest turn, else by the next turn of that key after the last
+one that was replayed, else by the first; a turn answers one claim only. So two cells that
+say "continue" keep their own answers, a loop of equal questions gets its answers back in
+order, and without any cell ids the order of the cells tells them apart.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .records import Entry, Record, Stored, TurnIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from copilot_jupyter.runtime.store import Store
+
+    from .question import Question
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a notebook a question is asked.
+
+    Parameters
+    ----------
+    cell : str
+        The cell's id as the notebook file has it, "" where the front end tells none.
+    handle : str
+        What tells the cell from the others in this kernel; its id by default.
+    nth : int
+        Which ask of this question it is in this execution of the cell, from 0.
+    whole : bool
+        Whether the cell is one ``%%copilot``.
+    asked : str
+        The flag it is asked with: "again", "rewind", "branch" or "".
+    others : container of str
+        Ids of the cells of the notebook, as far as they are known: what those asked stays
+        theirs.
+    """
+
+    cell: str = ""
+    handle: str = ""
+    nth: int = 0
+    whole: bool = False
+    asked: str = ""
+    others: Container[str] = ()
+
+    def claim(self, key: str) -> tuple[str, str, int]:
+        """Return what claims a turn of this key here."""
+        return (self.handle or self.cell, key, self.nth)
+
+
+class Replay:
+    """The claims of one kernel on the turns of one session.
+
+    Parameters
+    ----------
+    store : Store
+    session_id : str
+    """
+
+    def __init__(self, store: Store, session_id: str) -> None:
+        self.index = TurnIndex(store, session_id)
+        self._claims: dict[str, tuple[str, str, int]] = {}
+        self._last = 0
+        self._mutex = threading.RLock()
+
+    def find(self, question: Question, place: Place) -> Stored | None:
+        """Return the turn that answers a question asked here, and claim it; None if none does.
+
+        Parameters
+        ----------
+        question : Question
+        place : Place
+        """
+        with self._mutex:
+            self.index.refresh()
+            entry = self._choose(question, place)
+            if entry is None:
+                return None
+            stored = self.index.stored(entry)
+            if stored is not None:
+                self._claim(entry, question.key, place)
+            return stored
+
+    def earlier(self, place: Place) -> Entry | None:
+        """Return the turn that this ``%%copilot`` cell asked last, None if it never did."""
+        if not (place.cell and place.whole):
+            return None
+        with self._mutex:
+            self.index.refresh()
+            return self.index.of_cell(place.cell)
+
+    def added(self, record: Record, since: int, place: Place) -> Stored | None:
+        """Store and claim the turn that was just answered; see `TurnIndex.add`."""
+        with self._mutex:
+            stored = self.index.add(record, since)
+            entry = self.index.entry(record.event)
+            if entry is not None:
+                self._claim(entry, record.key, place)
+            return stored
+
+    def count(self) -> int:
+        """Return how many turns the session has."""
+        with self._mutex:
+            self.index.refresh()
+            return len(self.index.entries)
+
+    def _choose(self, question: Question, place: Place) -> Entry | None:
+        found = self.index.matching(question)
+        if place.asked:
+            found = [e for e in found if e.record is not None and e.record.asked == place.asked]
+        mine = place.claim(question.key)
+        if mine[0]:
+            for entry in reversed(found):
+                if self._claims.get(entry.event, _owner(entry, question)) == mine:
+                    return entry
+        free = [
+            entry
+            for entry in _newest(found)
+            if entry.event not in self._claims and not self._reserved(entry, place)
+        ]
+        return next((e for e in free if e.number > self._last), free[0] if free else None)
+
+    def _reserved(self, entry: Entry, place: Place) -> bool:
+        """Whether the turn is that of another cell, which is still there to claim it."""
+        record = entry.record
+        return record is not None and record.cell != place.cell and record.cell in place.others
+
+    def _claim(self, entry: Entry, key: str, place: Place) -> None:
+        self._claims[entry.event] = place.claim(key)
+        self._last = entry.number
+
+
+def _owner(entry: Entry, question: Question) -> tuple[str, str, int]:
+    """Return the claim with which a turn was asked."""
+    if entry.record is None:
+        return ("", "", -1)
+    return (entry.record.cell, question.key, entry.record.nth)
+
+
+def _newest(found: list[Entry]) -> list[Entry]:
+    """Leave out what its cell has asked anew since."""
+    last = {(e.record.cell, e.record.nth): e for e in found if e.record and e.record.cell}
+    return [
+        e
+        for e in found
+        if not (e.record and e.record.cell) or last[e.record.cell, e.record.nth] is e
+    ]

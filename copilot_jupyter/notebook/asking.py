@@ -1,0 +1,177 @@
+"""What a cell's question comes to: an answer the conversation has, or a turn to be asked.
+
+Nothing is asked twice: the stored turn of the question is looked for first, in the
+notebook's conversation and in what was merged into it, without a lock or a runtime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from copilot_jupyter.conversation.conversation import check_prompt
+from copilot_jupyter.errors import NotAnsweredError, SessionInUseError
+from copilot_jupyter.events import Notice
+
+if TYPE_CHECKING:
+    from copilot_jupyter.conversation.answer import Answer
+    from copilot_jupyter.conversation.conversation import Conversation, Emit
+    from copilot_jupyter.conversation.question import Question
+    from copilot_jupyter.notebook.notebook import Notebook
+    from copilot_jupyter.settings import Copilot
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a cell, a line or a call asks for.
+
+    Parameters
+    ----------
+    question : Question
+    how : str
+        "" or one of "again", "rewind", "branch".
+    branch : str
+        With "branch": the id of the branch, "" for one that says where it comes from.
+    timeout : float or None
+        Seconds for the whole turn.
+    """
+
+    question: Question
+    how: str = ""
+    branch: str = ""
+    timeout: float | None = None
+
+
+class Asking:
+    """One request on its way.
+
+    Parameters
+    ----------
+    notebook : Notebook
+    settings : Copilot
+    request : Request
+
+    Attributes
+    ----------
+    answer : Answer or None
+        Set from the start where the conversation has it already.
+    conversation : Conversation
+        Where it is asked; for "branch" the branch.
+
+    Raises
+    ------
+    NotAnsweredError
+        If it would have to be asked and ``Copilot.replay`` is "only".
+    CopilotError
+        As `Notebook.find_or_begin` raises them.
+    """
+
+    def __init__(self, notebook: Notebook, settings: Copilot, request: Request) -> None:
+        check_prompt(request.question.prompt)
+        self._notebook = notebook
+        self._request = request
+        front_end = notebook.front_end
+        self.conversation = notebook.find_or_begin(request.question.prompt)
+        # Where the source can't be rewritten a flag stays, and asks once all the same.
+        flagged = "" if front_end.streams or front_end.is_typed else request.how
+        self._place = front_end.place(
+            request.question.key, request.how.replace("branch", ""), notebook.cells
+        )
+        self._instead = ""
+        self._remarks: list[str] = []
+        self.answer: Answer | None = None
+        if request.how == "branch":
+            self._enter_branch()
+        live = front_end.is_typed or settings.replay == "never"
+        if not live and (not request.how or flagged or request.how == "branch"):
+            self.answer = self._stored()
+        if self.answer is None:
+            if settings.replay == "only":
+                raise self._not_answered()
+            self._prepare_turn()
+
+    async def ask(self, emit: Emit) -> Answer:
+        """Ask the model; runs on the loop's thread.
+
+        Where the session is in use and nobody can be asked, a branch is asked instead.
+        """
+        try:
+            return await self._ask(self.conversation, self._instead, emit)
+        except SessionInUseError as error:
+            branch, said = self._notebook.branch_for_headless(error)
+            emit(said)
+            return await self._ask(branch, "", emit)
+
+    async def _ask(self, conversation: Conversation, instead: str, emit: Emit) -> Answer:
+        answer = await conversation.ask(
+            self._request.question,
+            place=self._place,
+            instead=instead,
+            timeout=self._request.timeout,
+            emit=emit,
+        )
+        for line in self._remarks:
+            emit(Notice(line.replace("{turn}", str(answer.turn))))
+        return answer
+
+    def _stored(self) -> Answer | None:
+        for conversation in (self.conversation, *self._notebook.merged(self.conversation.id)):
+            if answer := conversation.stored(self._request.question, self._place):
+                return answer
+        return None
+
+    def _not_answered(self) -> NotAnsweredError:
+        line = " ".join(self._request.question.prompt.split())
+        shown = line if len(line) <= 60 else line[:59] + "…"
+        count = self._notebook.front_end.execution_count
+        return NotAnsweredError(
+            f"In [{count}] asks {shown!r}, which {self.conversation.id} has no answer to.",
+            "Copilot.replay is 'only', so no model was asked; set it to 'auto' to ask.",
+        )
+
+    # -- turns that give way ---------------------------------------------------------------
+
+    def _prepare_turn(self) -> None:
+        """Find out what becomes of the turn that this cell asked before."""
+        question, place, replay = self._request.question, self._place, self.conversation.replay
+        if self._request.how == "rewind":
+            # Its own turn, whether or not the prompt was edited since.
+            plain = replace(place, asked="")
+            old = replay.earlier(plain)
+            found = replay.find(question, plain) if old is None else None
+            self._instead = old.event if old else found.turn.event_id if found else ""
+            return
+        if self._request.how or (old := replay.earlier(place)) is None:
+            return
+        stored, count = replay.index.stored(old), replay.count()
+        if old.record is None or stored is None:
+            return
+        changed = [
+            name for name, digest in question.values if old.record.values.get(name) != digest
+        ]
+        if changed and stored.turn.prompt == question.prompt:
+            have = "has" if len(changed) == 1 else "have"
+            self._remarks.append(
+                f"{', '.join(changed)} {have} changed since turn {old.number}; asked anew."
+            )
+        elif old.number == count and not stored.turn.tools:
+            self._instead = old.event
+        else:
+            follow = (
+                f"turn {count} follows"
+                if count == old.number + 1
+                else f"turns {old.number + 1} to {count} follow"
+            )
+            self._remarks.append(
+                f"Asked as turn {{turn}}. This cell's earlier prompt is turn {old.number}"
+                + (f", and {follow} it. " if count > old.number else ". ")
+                + "%%copilot --rewind asks in its place, %%copilot --branch in a branch there."
+            )
+
+    def _enter_branch(self) -> None:
+        """Bind the notebook to the branch, made now from before this cell's turn if need be."""
+        question, place = self._request.question, self._place
+        old = self.conversation.replay.earlier(place)
+        matching = self.conversation.replay.index.matching(question) if old is None else []
+        event = old.event if old else matching[-1].event if matching else ""
+        self.conversation = self._notebook.enter_branch(self._request.branch, until=event)
