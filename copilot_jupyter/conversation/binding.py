@@ -136,7 +136,7 @@ def read_notebook(path: Path | None) -> Saved:
         tuple(binding for _, _, binding in found),
         lines[-1] if lines else "",
         tuple(prompt for source in sources for prompt in prompts_of(source)),
-        frozenset(ids),
+        frozenset(filter(None, ids)),
     )
 
 

@@ -2,7 +2,7 @@
 
 Two sources: the values of environment variables that by their name hold a secret, and
 the shapes that tokens, keys and passwords have. What is found becomes a mask that shows
-the variable's name or the kind. A mask is never searched again, so that text which was
+the variable's name or the kind. Nothing is found in a mask, so that text which was
 scrubbed once stays as it is.
 """
 
@@ -193,11 +193,14 @@ class Shield:
     """
 
     def __init__(self, values: Iterable[tuple[str, str]] = ()) -> None:
-        self.count = 0
         named: dict[str, str] = {}
         for name, value in sorted(values):
+            mask = _mask(name)
+            if any(kind.pattern.search(mask) for kind in _TOKENS):
+                mask = _mask("variable")
             for spelling in _spellings(value):
-                named.setdefault(spelling, _mask(name))
+                named.setdefault(spelling, mask)
+        self.count = 0
         self._values = sorted(named.items(), key=lambda item: (-len(item[0]), item))
 
     @classmethod
@@ -250,8 +253,7 @@ class Shield:
         for value, mask in self._values:
             if value in text:
                 text = _outside(text, partial(self._swap, value=value, mask=mask))
-        text = _outside(text, partial(self._shapes, kinds=_TOKENS))
-        return self._shapes(text, _PLACES)
+        return self._shapes(self._shapes(text, _TOKENS), _PLACES)
 
     def _shapes(self, text: str, kinds: tuple[_Kind, ...]) -> str:
         for kind in kinds:

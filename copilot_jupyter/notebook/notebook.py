@@ -411,6 +411,8 @@ class Notebook:
         index.refresh()
         local = [entry.event for entry in index.entries]
         known = index.known.union(local)
+        if deleted := store.buried(session):  # an older session of this id, deleted on purpose
+            turns = [turn for turn in turns if turn.at > deleted.isoformat()]
         if all(turn.event in known for turn in turns):
             return
         for other in (*carry.merged(store, session), *store.ids_beginning(f"{session}-kept")):

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from copilot_jupyter.errors import NoProviderError, SessionNotFoundError
 
 from . import translate
@@ -69,7 +71,12 @@ class Runtime:
     def alive(self) -> bool:
         """Whether the process runs."""
         process = _process(self._client)
-        return process is not None and process.poll() is None
+        if process is None or process.poll() is not None:
+            return False
+        # Killed, its threads may outlive its first one, and no wait returns before they end.
+        with contextlib.suppress(psutil.Error):
+            return bool(psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE)
+        return False
 
     @property
     def pid(self) -> int:

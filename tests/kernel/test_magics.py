@@ -85,7 +85,9 @@ def test_completion_offers_magics_flags_and_ids_and_nothing_else(shared_desk, no
     assert bound == "completion-target"
     assert {"%copilot", "%copilot_resume", "%copilot_doctor"} <= set(notebook.complete("%copi"))
     assert notebook.complete("%%copil") == ["%%copilot"]
-    assert notebook.complete("%%copilot --") == ["--into", "--model", "--timeout"]
+    assert notebook.complete("%%copilot --") == [
+        *("--again", "--branch", "--into", "--model", "--rewind", "--timeout")
+    ]
     assert notebook.complete("%%copilot --mo") == ["--model"]
     assert notebook.complete("x = 1\ny = %copilot --in") == ["--into"]
     assert notebook.complete("%copilot_resume comple") == ["completion-target"]

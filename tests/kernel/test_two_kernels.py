@@ -101,7 +101,7 @@ def test_take_over_and_the_way_back(shared_desk, held, first, second):
 
 def test_read_only_reads_and_never_asks(shared_desk, held, first, second):
     bound = second.run(f"%copilot_resume {held} --read-only").ok()
-    assert "Read only" in bound.shown
+    assert bound.shown == f"Bound to {held}, to read only."
     assert FIRST in second.run("%copilot_history").ok().shown
     ask(first, "More to read").ok()
     assert "More to read" in second.run("%copilot_history").ok().shown

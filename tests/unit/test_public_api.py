@@ -220,6 +220,8 @@ def test_load_unload_load_leaves_it_loaded_once(shell):
     again = hooks(shell)
     copilot_jupyter.unload_ipython_extension(shell)
     assert len(again.pop("configurables")) == len(once.pop("configurables"))
+    callbacks = [[*map(len, found.pop("events").values())] for found in (once, again)]
+    assert callbacks[0] == callbacks[1]
     assert again == once
     assert hooks(shell) == before
 
