@@ -6,7 +6,7 @@ ARGS ?=
 
 export COPILOT_OFFLINE = true
 
-.PHONY: demo test test-all check bench screenshots clean
+.PHONY: demo test test-all check bench notebooks screenshots clean
 
 demo: $(VENV)/demo  ## open the quickstart on the embedded model (ARGS="--no-browser --check" runs it headlessly)
 	$(BIN)/copilot-jupyter demo $(ARGS)
@@ -23,6 +23,9 @@ check: $(VENV)/test  ## style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+notebooks: $(VENV)/test  ## ask the notebooks anew on the embedded model; write outputs and bundles
+	$(BIN)/python notebooks/remake.py $(ARGS)
 
 screenshots: $(VENV)/test  ## make the pictures of the docs
 	$(BIN)/python tests/browser/chromium.py

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,7 +55,7 @@ def run(*, browser: bool) -> int:
     folder.mkdir(exist_ok=True)
     notebook = folder / NOTEBOOK
     if not notebook.exists():
-        shutil.copy(_quickstart(), notebook)
+        _copy_unanswered(notebook)
     print(f"Opening {notebook}. Ask, restart the kernel, ask again. Ctrl-C ends it.")
     command = [sys.executable, "-m", "jupyterlab", str(notebook)]
     if not browser:
@@ -86,7 +85,7 @@ def check() -> int:
         _Witness(model.base_url) as witness,
     ):
         notebook = Path(folder) / NOTEBOOK
-        shutil.copy(_quickstart(), notebook)
+        _copy_unanswered(notebook)
         environment = {
             "COPILOT_HOME": str(Path(folder) / "copilot-home"),
             "COPILOT_OFFLINE": "true",
@@ -219,6 +218,17 @@ def _need(module: str, what: str) -> None:
             f"{what} is not installed (no module {module}).",
             "Run: pip install 'copilot-jupyter[lab,local]'",
         )
+
+
+def _copy_unanswered(target: Path) -> None:
+    """Copy the quickstart without its outputs: the notebook would carry the answers along."""
+    import nbformat
+
+    notebook = nbformat.read(_quickstart(), as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, target)
 
 
 def _quickstart() -> Path:

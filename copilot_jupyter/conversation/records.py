@@ -268,9 +268,7 @@ class TurnIndex:
         if entry.value is not None and entry.value.get("whole"):
             self._by_cell[str(entry.value.get("cell"))] = entry
 
-    def _quick(
-        self, file: BinaryIO, values: list[dict[str, Any]], size: int
-    ) -> list[Entry] | None:
+    def _quick(self, file: BinaryIO, values: list[dict[str, Any]], size: int) -> list[Entry] | None:
         """Trust the spans of the records, if the last one is right: only ends are cut off."""
         kept: list[tuple[int, int, dict[str, Any]]] = []
         for value in values:
