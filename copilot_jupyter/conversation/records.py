@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.events import Turn, Usage
+from copilot_jupyter.garbage import uncollected
 from copilot_jupyter.runtime.files import write_whole
 from copilot_jupyter.runtime.journal import is_prompt, journal_bytes, parse_journal
 
@@ -185,7 +186,8 @@ class TurnIndex:
         """Read what has changed on disk since the last time."""
         seen = self._stamp()
         if seen != self._seen:
-            self._load()
+            with uncollected():
+                self._load()
             self._seen = seen
 
     def matching(self, question: Question) -> list[Entry]:

@@ -293,7 +293,7 @@ def _mask(name: str) -> str:
 
 
 def _can_be_secret(value: str) -> bool:
-    if len(value) < _SHORTEST or value.lower() in _WORDS or _OPEN in value:
+    if len(value) < _SHORTEST or value.lower() in _WORDS:
         return False
     if os.sep not in value:
         return True

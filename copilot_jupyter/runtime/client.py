@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from copilot_jupyter.errors import NoProviderError, SessionNotFoundError
+from copilot_jupyter.garbage import uncollected
 
 from . import translate
 from .locate import ensure_runtime
@@ -288,15 +288,9 @@ def _process(client: CopilotClient | None) -> Any:
 
 
 def _import_sdk() -> None:
-    # A hundred thousand new objects that all stay: collecting among them costs a tenth of it.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with uncollected():  # a tenth less time
         import copilot
         import copilot.rpc
-    finally:
-        if collecting:
-            gc.enable()
     # Its fallback from session.sendAndWait is logged as a traceback; a kernel's stderr is
     # the person's notebook.
     sdk_logger = logging.getLogger(copilot.__name__)

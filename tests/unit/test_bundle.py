@@ -425,6 +425,11 @@ def test_a_merge_conflict_is_told_with_its_line(marker, number, end, tmp_path):
     assert "one side" in error.do
 
 
+def test_a_conflict_is_seen_behind_the_mark_of_an_editor(tmp_path):
+    path = put(tmp_path, b"\xef\xbb\xbf<<<<<<< HEAD\n" + written())
+    assert "in line 1." in refused(path).what
+
+
 def test_a_marker_in_what_was_said_is_no_conflict(tmp_path):
     text = "<<<<<<< HEAD\n=======\n>>>>>>> other"
     found = load(put(tmp_path, written([start("talk"), asks(text)])))
@@ -559,6 +564,15 @@ def test_find_takes_the_first_by_name_and_the_one_called_so_before_all(tmp_path)
     assert find(tmp_path, "talk") == earlier
 
 
+def test_find_takes_the_first_by_name_in_any_order_of_the_folder(tmp_path):
+    for number in reversed(range(20)):
+        put(tmp_path, written(), f"{number:02}{SUFFIX}")
+    for number in range(20):
+        first = tmp_path / f"{number:02}{SUFFIX}"
+        assert find(tmp_path, "talk") == first
+        first.unlink()
+
+
 def test_find_never_raises(tmp_path, monkeypatch):
     for folder in (tmp_path / "gone", put(tmp_path, written()), Path("a\0b"), Path("x" * 5000)):
         assert find(folder, "talk") is None
@@ -619,8 +633,9 @@ def test_only_prompts_of_the_person_count_as_held(tmp_path):
     assert load(path).events[-1]["id"] == events[-1]["id"]
 
 
-def test_a_prompt_without_an_id_is_never_lost(tmp_path):
-    nameless = {**asks("Hello"), "id": None}
+@pytest.mark.parametrize("strange", [None, 7, ["x"]])
+def test_a_prompt_without_an_id_is_never_lost(strange, tmp_path):
+    nameless = {**asks("Hello"), "id": strange}
     path = put(tmp_path, written([start("talk"), nameless]))
     assert "holds a turn" in not_saved(path, [start("talk")]).what
 

@@ -153,6 +153,13 @@ def test_nothing_of_a_password_stays_around_a_secret_in_it():
     )
 
 
+def test_a_secret_that_begins_where_another_ends_goes_too():
+    shield = Shield()
+    text = f"AKIAIOSFODNN7EXAMPLEsk-{RANDOM}"
+    assert shield.scrub(text) == "‹secret:aws-key›‹secret:api-key›"
+    assert shield.count == 2
+
+
 def test_the_whole_of_a_new_github_token_goes():
     assert JWT.split(".")[1] not in scrubbed(f"ghs_1234567_{JWT} and on")
 
