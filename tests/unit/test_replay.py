@@ -267,6 +267,14 @@ def test_a_notebook_written_with_ids_replays_without(notebook):
     assert [notebook.find("continue") for _ in range(4)] == [*answers, None]
 
 
+@pytest.mark.parametrize("handles", [("", ""), ("vscode:1", "vscode:2")], ids=["none", "VS Code"])
+def test_where_ids_are_not_told_the_cells_of_the_file_keep_nothing_back(notebook, handles):
+    """Papermill that knows the path, or VS Code: the file has ids, the kernel hears none."""
+    answers = [notebook.ask("continue", cell) for cell in "ab"]
+    notebook.restart()
+    assert [notebook.find("continue", handle=h, others={"a", "b"}) for h in handles] == answers
+
+
 def test_a_notebook_written_without_ids_replays_with(notebook):
     answers = [notebook.ask("continue") for _ in range(3)]
     notebook.restart()
