@@ -203,6 +203,11 @@ class TurnIndex:
         """Return the newest turn that a ``%%copilot`` cell asked, None if it never did."""
         return self._by_cell.get(cell)
 
+    def first_of_cell(self, cell: str) -> Entry | None:
+        """Return the oldest turn that a ``%%copilot`` cell asked, None if it never did."""
+        asked = (e for e in self.entries if e.value is not None and e.value.get("whole"))
+        return next((e for e in asked if e.value and e.value.get("cell") == cell), None)
+
     def entry(self, event_id: str) -> Entry | None:
         """Return the turn with this event id, None if the session has none."""
         return self._by_event.get(event_id)

@@ -89,13 +89,21 @@ class Replay:
                 self._claim(entry, question.key, place)
             return stored
 
-    def earlier(self, place: Place) -> Entry | None:
-        """Return the turn that this ``%%copilot`` cell asked last, None if it never did."""
+    def earlier(self, place: Place, *, first: bool = False) -> Entry | None:
+        """Return the turn that this ``%%copilot`` cell asked last, None if it never did.
+
+        Parameters
+        ----------
+        place : Place
+        first : bool
+            Return the one it asked first.
+        """
         if not (place.cell and place.whole):
             return None
         with self._mutex:
             self.index.refresh()
-            return self.index.of_cell(place.cell)
+            find = self.index.first_of_cell if first else self.index.of_cell
+            return find(place.cell)
 
     def added(self, record: Record, since: int, place: Place) -> Stored | None:
         """Store and claim the turn that was just answered; see `TurnIndex.add`."""

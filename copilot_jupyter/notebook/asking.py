@@ -137,7 +137,7 @@ class Asking:
         if self._request.how == "rewind":
             # Its own turn, whether or not the prompt was edited since.
             plain = replace(place, asked="")
-            old = replay.earlier(plain)
+            old = replay.earlier(plain, first=True)
             found = replay.find(question, plain) if old is None else None
             self._instead = old.event if old else found.turn.event_id if found else ""
             return
@@ -171,7 +171,7 @@ class Asking:
     def _enter_branch(self) -> None:
         """Bind the notebook to the branch, made now from before this cell's turn if need be."""
         question, place = self._request.question, self._place
-        old = self.conversation.replay.earlier(place)
+        old = self.conversation.replay.earlier(place, first=True)
         matching = self.conversation.replay.index.matching(question) if old is None else []
         event = old.event if old else matching[-1].event if matching else ""
         self.conversation = self._notebook.enter_branch(self._request.branch, until=event)

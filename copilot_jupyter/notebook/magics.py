@@ -57,8 +57,8 @@ class CopilotMagics(Magics):
         --into NAME        also keep the Answer in a variable: .text, .code, .json()
         --timeout SECONDS  give the whole turn up after this long
         --again            ask anew, at the end; the flag then leaves the cell
-        --rewind           take this cell's turn and what followed out, then ask; the flag
-                           then leaves the cell, and %copilot_undo puts all of it back
+        --rewind           take the turn this cell asked first and all after it out, then
+                           ask; the flag leaves the cell, %copilot_undo puts all of it back
         --branch [ID]      the same in a branch of the conversation, which stays as it is;
                            the notebook goes on in the branch (in a line: --branch=ID)
 

@@ -230,6 +230,33 @@ def test_the_notebook_of_a_fork_carries_the_turns_that_it_shares(here, elsewhere
     assert here.model.requests == []
 
 
+@pytest.fixture
+def equal_prompts(here, elsewhere):
+    """The notebook with two more cells, which ask the same and got two answers, on a new desk."""
+    notebook = opened(elsewhere)
+    for _ in range(2):
+        ask(notebook, "continue").ok()
+    taken(notebook, here)
+    return opened(here)
+
+
+def test_two_cells_with_one_prompt_keep_their_own_answers_elsewhere(here, equal_prompts):
+    """Whichever of them is run first."""
+    saved = saved_answers(here.folder / NAME)[3:]
+    assert saved[0] != saved[1]
+    cells = [cell for cell in equal_prompts.cells if cell.source.endswith("continue")]
+    again = [equal_prompts.run_cell(cell).ok() for cell in reversed(cells)]
+    assert here.model.requests == []
+    assert [answers([result])[0] for result in reversed(again)] == saved
+
+
+def test_a_prompt_edited_elsewhere_takes_the_place_of_its_turn(here, equal_prompts):
+    [*_, last] = [cell for cell in equal_prompts.cells if cell.source.startswith("%%copilot")]
+    equal_prompts.run("%%copilot\ncontinue, but briefly", last).ok()
+    assert here.model.requests[0].prompts == [*PROMPTS, "continue", "continue, but briefly"]
+    assert here.prompts("talk") == [*PROMPTS, "continue", "continue, but briefly"]
+
+
 # -- two people ---
 
 

@@ -57,7 +57,18 @@ def scrubbed(text: str, **environ: str) -> str:
 @pytest.mark.parametrize(("secret", "kind"), TOKENS)
 @pytest.mark.parametrize(
     "around",
-    ["{}", "key = '{}'", 'f("{}")', "a\n{}\nb", "{},{}", "\\n{}\\n", "\x1b[31m{}\x1b[0m", "%3D{}&"],
+    [
+        "{}",
+        "key = '{}'",
+        'f("{}")',
+        "a\n{}\nb",
+        "{},{}",
+        "\\n{}\\n",
+        "\x1b[31m{}\x1b[0m",
+        "%3D{}&",
+        "\\x22{}\\x22",
+        "\\u0022{}\\u0022",
+    ],
 )
 def test_a_token_is_replaced_wherever_it_stands(secret, kind, around):
     shield = Shield()
@@ -75,6 +86,7 @@ def test_a_token_is_replaced_wherever_it_stands(secret, kind, around):
         "ghp_short and github_pat_ and gh_aaaaaaaaaaaaaaaaaaaaaaaa",
         "AKIA, ASIA and FANTASIA; AKIAlowercaseletters0",
         "surveyJson.propertiesList.requiredItems and eyJ.eyJ and eyJabcdefg...",
+        f"half_{RANDOM} and chf_{RANDOM}",
         "hf_hub_download_and_something_else(hf_token)",
         "AIza, AIzaTooShort",
         "a header such as -----BEGIN PRIVATE KEY----- is only its first line",
@@ -158,6 +170,16 @@ def test_a_secret_that_begins_where_another_ends_goes_too():
     text = f"AKIAIOSFODNN7EXAMPLEsk-{RANDOM}"
     assert shield.scrub(text) == "‹secret:aws-key›‹secret:api-key›"
     assert shield.count == 2
+
+
+def test_a_password_behind_a_masked_user_goes_too():
+    assert scrubbed("a://hunter-22:pass@h", MY_TOKEN="hunter-22") == (
+        "a://‹secret:MY_TOKEN›:‹secret:password›@h"
+    )
+
+
+def test_all_five_parts_of_an_encrypted_token_go():
+    assert scrubbed(f"<{JWT}.{RANDOM}.{RANDOM}>") == "<‹secret:jwt›>"
 
 
 def test_the_whole_of_a_new_github_token_goes():

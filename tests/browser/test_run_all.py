@@ -1,0 +1,100 @@
+"""Run All in a real JupyterLab: nothing is asked, and edited cells give way as they say."""
+
+from __future__ import annotations
+
+import pytest
+from browser.lab import Browser, Lab
+from scripted_model import ScriptedModel
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def model():
+    with ScriptedModel() as model:
+        yield model
+
+
+@pytest.fixture
+def lab(tmp_path, model):
+    env = {**model.environment(), "COPILOT_HOME": str(tmp_path / "copilot")}
+    with Lab(tmp_path / "lab", env=env) as lab:
+        yield lab
+
+
+def htmls(page, *cells):
+    return [page.outputs(cell)[-1]["data"]["text/html"] for cell in cells]
+
+
+def test_run_all_edits_and_flags_as_a_person_uses_them(lab, browser, model, tmp_path):
+    model.will("First.", "Second.", "Third.", "Other third.", "Second again.", "New.")
+    load = "%load_ext copilot_jupyter\n%copilot_resume lab-demo --create"
+    asked = ("%%copilot\none", "%%copilot\ncontinue", "%%copilot\ncontinue")
+    lab.write("Run.ipynb", load, *asked)
+    page = browser.open(lab, "Run.ipynb")
+    page.run_all()
+    assert page.error_outputs() == []
+    assert len(model.requests) == 3
+    before = htmls(page, 1, 2, 3)
+    page.save()
+
+    page.restart(run_all=True)
+    page.wait_done(3)
+    assert page.error_outputs() == []
+    assert len(model.requests) == 3
+    assert htmls(page, 1, 2, 3) == before
+    page.screenshot(tmp_path / "run-all.png")
+
+    # The last prompt edited in place: its turn is replaced.
+    page.write(3, "%%copilot\ncontinue otherwise")
+    page.run(3)
+    page.wait_for_text(3, "Other third.")
+    page.wait_for_text(3, "is kept as lab-demo-kept")
+    assert model.requests[-1].prompts == ["one", "continue", "continue otherwise"]
+
+    # A flag asks anew, once, and leaves the cell.
+    page.write(2, "%%copilot --again\ncontinue")
+    page.run(2)
+    page.wait_for_text(2, "Second again.")
+    assert page.source(2) == "%%copilot\ncontinue"
+    page.run(2)
+    page.wait_for_text(2, "Second again.")
+    assert len(model.requests) == 5
+
+    # The file alone, on a machine that has never seen the session.
+    page.save()
+    page.close()
+    assert lab.read("Run.ipynb").cells[3].outputs[0].metadata.copilot_jupyter.turn == 3
+    lab.stop()
+    assert lab.orphans == []
+
+
+def test_the_file_alone_brings_the_conversation_along(lab, browser, model, tmp_path):
+    model.will("First.", "Second.")
+    load = "%load_ext copilot_jupyter"
+    lab.write("Carried.ipynb", load, "%%copilot\none", "%%copilot\ntwo")
+    page = browser.open(lab, "Carried.ipynb")
+    page.run_all()
+    page.save()
+    page.close()
+    lab.stop()
+    notebook = lab.root / "Carried.ipynb"
+    env = {**model.environment(), "COPILOT_HOME": str(tmp_path / "elsewhere")}
+    with Lab(tmp_path / "other", env=env) as other:
+        (other.root / "Carried.ipynb").write_bytes(notebook.read_bytes())
+        page = browser.open(other, "Carried.ipynb")
+        page.run(0)
+        page.run(1)
+        page.wait_for_text(1, "2 of 2 turns")
+        page.wait_for_text(1, "First.")
+        added = page.insert_below(2, "%%copilot\nthree")
+        page.run(added)
+        assert page.error_outputs() == []
+        assert len(model.requests) == 3
+        assert model.requests[-1].prompts == ["one", "two", "three"]
+        page.screenshot(tmp_path / "carried.png")
+        page.close()
