@@ -14,7 +14,7 @@ import json
 import logging
 import os
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.events import Turn, Usage
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from copilot_jupyter.runtime.store import Store
 
 logger = logging.getLogger(__name__)
+
+#: How the runtime begins the line of a user message.
+_PROMPT = b'{"type":"user.message"'
 
 #: Name of the file in a session's ``files`` folder.
 FILE = "copilot-jupyter-turns.jsonl"
@@ -250,17 +253,11 @@ class TurnIndex:
         values = list(read_values(self._file))
         self.known = {value["event"] for value in values}
         try:
-            with self._path.open("rb") as file:
-                self._base = len(file.readline())
-                size = file.seek(0, os.SEEK_END)
-                entries = self._quick(file, values, size)
-                self._sound = entries is not None
-                if entries is None:
-                    file.seek(0)
-                    entries = self._slow(file.read(), values)
+            data = self._path.read_bytes()
         except OSError:
-            entries = []
-        self._take(entries)
+            data = b""
+        self._base = data.find(b"\n") + 1
+        self._take(self._find(data, values))
 
     def _take(self, entries: list[Entry]) -> None:
         self.entries = entries
@@ -275,35 +272,31 @@ class TurnIndex:
         if entry.value is not None and entry.value.get("whole"):
             self._by_cell[str(entry.value.get("cell"))] = entry
 
-    def _quick(self, file: BinaryIO, values: list[dict[str, Any]], size: int) -> list[Entry] | None:
-        """Trust the spans of the records, if the last one is right: only ends are cut off."""
-        kept: list[tuple[int, int, dict[str, Any]]] = []
-        for value in values:
-            span = value.get("span")
-            if span is None:  # taken back, and remembered
-                continue
-            start, end = span
-            while kept and kept[-1][1] > start:
-                kept.pop()
-            kept.append((start, end, value))
-        while kept and self._base + kept[-1][1] > size:
-            kept.pop()
-        if kept and _first_prompt(file, self._base + kept[-1][0]) != kept[-1][2]["event"]:
-            return None
-        entries: list[Entry] = []
-        read = 0
-        for start, end, value in kept:
-            if read < self._base + start:
-                entries += _between(file, read, self._base + start)
-            entries.append(Entry(value["event"], self._base + start, value))
-            read = self._base + end
-        return entries + _between(file, read, size)
-
-    def _slow(self, data: bytes, values: list[dict[str, Any]]) -> list[Entry]:
+    def _find(self, data: bytes, values: list[dict[str, Any]]) -> list[Entry]:
+        """Match prompts with records by their places; only what does not match is parsed."""
+        starts = list(_prompt_lines(data))
+        if data.count(b'"user.message"') != len(starts):  # written in some other way
+            starts = [entry.start for entry in scan(data, 0)]
+        at = {value["span"][0] + self._base: value for value in values if "span" in value}
         by_event = {value["event"]: value for value in values}
-        entries = list(scan(data, 0))
-        for entry in entries:
-            entry.value = by_event.get(entry.event) if entry.complete else None
+        found: list[tuple[int, dict[str, Any] | None]] = []
+        for start, end in zip(starts, [*starts[1:], len(data)], strict=False):
+            value = at.get(start)
+            if value is not None and data.find(value["event"].encode(), start, end) < 0:
+                value = None
+            if value is not None or _is_prompt_line(data, start):
+                found.append((start, value))
+        self._sound = True
+        entries: list[Entry] = []
+        ends = [start for start, _ in found[1:]] + [len(data)]
+        for (start, value), end in zip(found, ends, strict=False):
+            if value is not None:
+                entries.append(Entry(value["event"], start, value))
+                continue
+            for entry in scan(data[start:end], start):
+                if entry.complete and (value := by_event.get(entry.event)) is not None:
+                    entry.value, self._sound = value, False
+                entries.append(entry)
         return entries
 
     # -- writing ---------------------------------------------------------------------------
@@ -323,6 +316,7 @@ class TurnIndex:
         Stored or None
             None where the turn is not whole on disk yet.
         """
+        alone = self._is_as_seen(since)
         try:
             with self._path.open("rb") as file:
                 base = len(file.readline())
@@ -330,32 +324,44 @@ class TurnIndex:
                 data = file.read()
         except OSError:
             return None
-        found = [e for e in scan(data, since) if e.event == record.event and e.complete]
+        new = list(scan(data, since))
+        found = [entry for entry in new if entry.event == record.event and entry.complete]
         if not found:
             return None
-        start, end = found[-1].start - base, since + len(data) - base
-        record = replace(record, span=(start, end))
+        record = replace(record, span=(found[-1].start - base, since + len(data) - base))
         self._append(record)
-        read = self._seen[0][0] if self._seen else 0
-        if not read or read > since or not self._sound:  # turns were taken back since we looked
-            self.refresh()
-        else:
+        if alone and len(new) == 1:
             self._base = base
-            with self._path.open("rb") as file:
-                for entry in _between(file, read, found[-1].start):
-                    self._push(entry)
-            self._push(Entry(record.event, found[-1].start, record.value()))
+            entry = Entry(record.event, found[-1].start, record.value())
+            self.entries.append(entry)
+            entry.number = len(self.entries)
+            self._add(entry)
             self.known.add(record.event)
             self._seen = self._stamp()
+        else:
+            self.refresh()
         added = self.entry(record.event)
         return self.stored(added) if added is not None else None
 
-    def _push(self, entry: Entry) -> None:
-        if entry.event in self._by_event:
-            return
-        self.entries.append(entry)
-        entry.number = len(self.entries)
-        self._add(entry)
+    def _is_as_seen(self, since: int) -> bool:
+        """Whether nobody else has written since the last look, up to here in the transcript."""
+        if not self._seen or not self._sound or self._seen[1] != _stat(self._file):
+            return False
+        read = self._seen[0][0]
+        if not 0 < read <= since:
+            return False
+        try:
+            with self._path.open("rb") as file:
+                file.seek(read)
+                if b'"user.message"' in file.read(since - read):
+                    return False
+                if not self.entries:
+                    return True
+                file.seek(self.entries[-1].start)
+                events = parse_journal(file.readline()).events
+        except OSError:
+            return False
+        return bool(events) and events[0].get("id") == self.entries[-1].event
 
     def _append(self, record: Record) -> None:
         """Append one line; where the old lines no longer fit the transcript, write all anew."""
@@ -432,7 +438,7 @@ def to_record(value: Any) -> Record | None:
             usage=(int(usage[0]), int(usage[1])) if usage else (0, 0),
             span=(int(span[0]), int(span[1])) if span else (0, 0),
         )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
         return None
 
 
@@ -502,23 +508,19 @@ def _entries(start: int, events: list[dict[str, Any]]) -> Iterator[Entry]:
         )
 
 
-def _between(file: BinaryIO, start: int, end: int) -> list[Entry]:
-    """Return the turns between two records: those asked elsewhere."""
-    if end <= start:
-        return []
-    file.seek(start)
-    return _between_bytes(file.read(end - start), start)
+def _prompt_lines(data: bytes) -> Iterator[int]:
+    """Yield where the lines of user messages begin, as the runtime writes them."""
+    found = data.find(_PROMPT)
+    while found >= 0:
+        if not found or data[found - 1] == 0x0A:
+            yield found
+        found = data.find(_PROMPT, found + 1)
 
 
-def _between_bytes(data: bytes, at: int) -> list[Entry]:
-    return list(scan(data, at)) if b'"user.message"' in data else []
-
-
-def _first_prompt(file: BinaryIO, at: int) -> str:
-    """Return the event id of the prompt that begins at a place in a transcript, "" if none does."""
-    file.seek(at)
-    events = parse_journal(file.readline()).events
-    return str(events[0].get("id") or "") if events and is_prompt(events[0]) else ""
+def _is_prompt_line(data: bytes, start: int) -> bool:
+    end = data.find(b"\n", start)
+    events = parse_journal(data[start : end if end >= 0 else len(data)]).events
+    return bool(events) and is_prompt(events[0])
 
 
 def _is_torn(path: Path) -> bool:

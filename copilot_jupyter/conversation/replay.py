@@ -139,7 +139,9 @@ class Replay:
     def _reserved(self, entry: Entry, place: Place) -> bool:
         """Whether the turn is that of another cell, which is still there to claim it."""
         record = entry.record
-        return record is not None and record.cell != place.cell and record.cell in place.others
+        if record is None or not place.cell:  # without ids the order of the cells decides
+            return False
+        return record.cell != place.cell and record.cell in place.others
 
     def _claim(self, entry: Entry, key: str, place: Place) -> None:
         self._claims[entry.event] = place.claim(key)

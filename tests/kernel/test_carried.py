@@ -394,6 +394,14 @@ def test_a_rewound_turn_is_not_brought_back_by_its_old_output(here):
     assert here.prompts("talk") == [*PROMPTS, "A better one"]
     assert [session for session in here.store.ids() if session != "talk"] == kept
 
+    # Not even when the copy that was kept of it has been cleaned up.
+    for session in kept:
+        here.store.discard(session)
+    reloaded(notebook, notebook.restart)
+    assert said(run_prompt(notebook, PROMPTS[0]).ok()) == []
+    assert here.prompts("talk") == [*PROMPTS, "A better one"]
+    assert here.store.ids() == ["talk"]
+
 
 def deleted(desk):
     """A notebook whose session was built here and then deleted, its kernel new."""

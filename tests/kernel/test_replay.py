@@ -27,11 +27,10 @@ def notebook(desk):
 
 
 def run_again(notebook):
-    """Save, restart, Run All; return what came of the cells that ask."""
-    if notebook.path is not None:
-        notebook.save()
+    """Save, restart, Run All; return what came of the `%%copilot` cells."""
+    notebook.save()
     reloaded(notebook, notebook.restart)
-    return [r.ok() for r in notebook.run_all() if "copilot" in r.cell.source.split("\n")[0]][2:]
+    return [r.ok() for r in notebook.run_all() if r.cell.source.startswith("%%copilot")]
 
 
 def answer_of(result):
@@ -287,7 +286,7 @@ def test_what_a_terminal_asked_answers_a_cell(desk, notebook, monkeypatch):
     assert len(desk.model.requests) == 2
     assert answer_of(ask(notebook, "Why?")) == "Answer 3 to: Why?"  # one turn, one cell
     assert desk.model.requests[-1].prompts == ["first", "Why?", "Why?"]
-    shown = [answer_of(r) for r in run_again(notebook) if r.cell.source.startswith("%%")]
+    shown = [answer_of(r) for r in run_again(notebook)]
     assert shown == ["Answer 1 to: first", answer, "Answer 3 to: Why?"]
     assert len(desk.model.requests) == 3
 
@@ -321,6 +320,7 @@ def test_only_asks_nobody_starts_nothing_and_stores_nothing(desk, notebook):
     before = everything(desk.home)
     for result in notebook.run_all():
         result.ok()
+    wrong = []
     for source in (
         "%%copilot\nWhy not?",
         "%copilot Why not?",
@@ -334,16 +334,26 @@ def test_only_asks_nobody_starts_nothing_and_stores_nothing(desk, notebook):
     ):
         refused = notebook.run(source)
         said = two_lines(refused, "NotAnsweredError")
-        assert f"In [{refused.execution_count}]" in said
         assert "Why" in said
-        assert ID in said
-        assert refused.displays == []
         assert refused.next_input is None
-    assert everything(desk.home) == before
+        if ID not in said:
+            wrong.append(f"{source!r} names another session: {said}")
+        if everything(desk.home) != before:
+            wrong.append(f"{source!r} stored something")
+            before = everything(desk.home)
+    assert wrong == []
     assert len(desk.model.requests) == 1
     assert descendants(notebook.pid) == []
-    assert "replayed" in notebook.run("%copilot_status").ok().shown  # still bound to it
-    assert f"{ID}-branch" not in notebook.run("%copilot_status").ok().shown
+    status = notebook.run("%copilot_status").ok().shown
+    assert f"{ID}, 1 turn" in status  # still bound to it
+
+
+@pytest.mark.parametrize("source", ["%%copilot\nWhy?", "x = 1\n%copilot Why?"])
+def test_only_names_the_cell_by_its_number(desk, source):
+    run = desk.headless(env={"COPILOT_JUPYTER_REPLAY": "only"})
+    run.run("1 + 1").ok()
+    refused = run.run(source)
+    assert f"In [{refused.execution_count}]" in two_lines(refused, "NotAnsweredError")
 
 
 def test_only_in_a_notebook_without_a_conversation(desk):
@@ -399,10 +409,17 @@ def test_again_with_nobody_there_asks_once(desk):
         run.run(BIND).ok()
         assert answer_of(ask(run, "Why?")) == "Answer 1 to: Why?"
         flagged = run.run("%%copilot --again\nWhy?")
-        assert flagged.ok().next_input is None
         assert (answer_of(flagged), replayed(flagged)) == ("Answer 2 to: Why?", number > 0)
         run.shutdown()
     assert len(desk.model.requests) == 2
+
+
+def test_with_nobody_there_no_source_is_rewritten(desk):
+    """No payloads, where the notebook is run by a program: design 2.4."""
+    run = desk.headless()
+    for source in (f"%copilot_new {ID}", "%%copilot\nWhy?", "%%copilot --again\nWhy?",
+                   "%%copilot --rewind\nWhy?", "%%copilot --branch\nWhy?"):  # fmt: skip
+        assert run.run(source).ok().payloads == [], source
 
 
 # -- a prompt that is edited ------------------------------------------------------------------

@@ -57,7 +57,7 @@ def test_rewind_takes_the_turn_and_what_followed_out_and_asks(desk, notebook):
     assert named(result.shown, desk) == [copy]
     assert "%copilot_undo" in result.shown
     assert desk.turns(copy) == whole
-    answer = result.displays[-1]["data"]
+    [answer] = [o["data"] for o in result.displays if o["metadata"]]
     assert [o["data"] for o in notebook.run_cell(cell).ok().displays] == [answer]
     assert len(desk.model.requests) == 1
     notebook.run("%copilot_undo").ok()
@@ -330,7 +330,7 @@ def test_fork_with_nobody_there_needs_an_id_and_makes_one_branch(desk, notebook)
         run.run(BIND).ok()
         before = everything(desk)
         said = two_lines(run.run("%copilot_fork"), "BadInputError")
-        assert f"%copilot_fork {ID}-branch" in said
+        assert f"Write %copilot_fork ID, such as {ID}-branch." in said
         assert everything(desk) == before
         for _ in range(2):
             result = run.run("%copilot_fork idea --at 2").ok()
