@@ -6,6 +6,7 @@ go on from its end, and branched where they do not.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import BadInputError
@@ -17,7 +18,7 @@ from . import bundle, embedded, transcript
 from .records import FILE, Record, read_records, to_record, with_spans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from copilot_jupyter.runtime.store import Store
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
 MERGED = "-merged"
 
 
-def rebuild(store: Store, session_id: str, turns: Sequence[EmbeddedTurn], folder: str) -> list[str]:
+def rebuild(
+    store: Store,
+    session_id: str,
+    turns: Sequence[EmbeddedTurn],
+    folder: str,
+    metadata: dict[str, str] | None = None,
+) -> list[str]:
     """Make a session out of the turns that a notebook carries.
 
     Parameters
@@ -42,6 +49,8 @@ def rebuild(store: Store, session_id: str, turns: Sequence[EmbeddedTurn], folder
         All that the notebook has of it; those that diverge become sessions of their own.
     folder : str
         Its working directory here.
+    metadata : dict, optional
+        Client metadata, the tie to its notebook.
 
     Returns
     -------
@@ -49,7 +58,7 @@ def rebuild(store: Store, session_id: str, turns: Sequence[EmbeddedTurn], folder
         What was done, a line each.
     """
     main, *others = embedded.chains(turns)
-    _make(store, session_id, main, folder)
+    _make(store, session_id, main, folder, metadata)
     total = main[-1].turn
     tools = " Tool calls are not carried by a notebook." if any(t.tools for t in main) else ""
     source = main[0].source
@@ -90,14 +99,20 @@ def go_on(store: Store, session_id: str, turns: Sequence[EmbeddedTurn]) -> None:
         parent = events[-1]["id"]
     store.append(session_id, events)
     path = store.folder(session_id) / "files" / FILE
-    records = [*read_records(path), *map(_record, turns)]
+    records = [*read_records(path), *_records(turns)]
     with store.writing():
         path.parent.mkdir(mode=0o700, exist_ok=True)
         data = store.journal_path(session_id).read_bytes()
         write_whole(path, _lines(with_spans(data, records)))
 
 
-def restore(store: Store, found: Bundle, session_id: str, folder: str) -> None:
+def restore(
+    store: Store,
+    found: Bundle,
+    session_id: str,
+    folder: str,
+    metadata: dict[str, str] | None = None,
+) -> None:
     """Make a session out of a bundle.
 
     Raises
@@ -110,10 +125,17 @@ def restore(store: Store, found: Bundle, session_id: str, folder: str) -> None:
     events = [start, *rest]
     records = filter(None, map(to_record, found.records))
     lines = _lines(with_spans(journal_bytes(events), list(records)))
-    store.make(session_id, events, folder=folder, name=found.name[:100], files={FILE: lines})
+    name = found.name[:100]
+    store.make(session_id, events, folder=folder, name=name, metadata=metadata, files={FILE: lines})
 
 
-def import_bundle(store: Store, path: Path, session_id: str, folder: str) -> tuple[str, str]:
+def import_bundle(
+    store: Store,
+    path: Path,
+    session_id: str,
+    folder: str,
+    metadata: dict[str, str] | None = None,
+) -> tuple[str, str]:
     """Bring a bundle's session in; one that is here already must be the same.
 
     Parameters
@@ -123,6 +145,8 @@ def import_bundle(store: Store, path: Path, session_id: str, folder: str) -> tup
     session_id : str
         The id to give it, "" for its own.
     folder : str
+    metadata : dict, optional
+        Client metadata, the tie to a notebook.
 
     Returns
     -------
@@ -146,7 +170,7 @@ def import_bundle(store: Store, path: Path, session_id: str, folder: str) -> tup
                 f"Give it another id: %copilot_import {path.name} {store.free_id(target)}.",
             )
         return target, f"{target} is here already, with the same {_turns(count)}."
-    restore(store, found, target, folder)
+    restore(store, found, target, folder, metadata)
     scrubbed = f" {found.secrets} secrets were left out of it." if found.secrets else ""
     return target, f"{target} was restored from {path.name}: {_turns(count)}.{scrubbed}"
 
@@ -179,14 +203,18 @@ def _make(
     metadata: dict[str, str] | None = None,
 ) -> None:
     events = embedded.events_of(session_id, turns, folder)
-    lines = _lines(with_spans(journal_bytes(events), [_record(turn) for turn in turns]))
+    lines = _lines(with_spans(journal_bytes(events), _records(turns)))
     name = " ".join(turns[0].prompt.split())[:100]
     store.make(session_id, events, folder=folder, name=name, metadata=metadata, files={FILE: lines})
 
 
-def _record(turn: EmbeddedTurn) -> Record:
-    usage = (turn.usage.input_tokens, turn.usage.output_tokens)
-    return Record(turn.event, turn.key, usage=usage)
+def _records(turns: Iterable[EmbeddedTurn]) -> Iterator[Record]:
+    asked: Counter[tuple[str, str]] = Counter()
+    for turn in turns:
+        nth = asked[turn.cell_id, turn.key]
+        asked[turn.cell_id, turn.key] += 1
+        usage = (turn.usage.input_tokens, turn.usage.output_tokens)
+        yield Record(turn.event, turn.key, turn.cell_id, nth, turn.whole, usage=usage)
 
 
 def _lines(records: Iterable[Record]) -> bytes:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -93,6 +93,10 @@ class EmbeddedTurn:
         Position of its cell in the notebook, from 0.
     source : str
         The notebook's name, for messages.
+    cell_id : str
+        The cell's id, "" in a file without ids.
+    whole : bool
+        Whether the cell is one ``%%copilot``.
     """
 
     session: str
@@ -109,6 +113,8 @@ class EmbeddedTurn:
     usage: Usage = field(default_factory=Usage)
     cell: int = 0
     source: str = ""
+    cell_id: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -223,6 +229,25 @@ def read(path: Path) -> tuple[EmbeddedTurn, ...]:
     return tuple(_turns(_cells(_data(path), path.name), path.name))
 
 
+def of_session(turns: Iterable[EmbeddedTurn], session_id: str) -> list[EmbeddedTurn]:
+    """Return the turns of one session, those that it shares with the session it left included.
+
+    Parameters
+    ----------
+    turns : iterable of EmbeddedTurn
+        All that a notebook carries: cells that were not run since a branch was made still
+        name the session it left.
+    session_id : str
+    """
+    turns = list(turns)
+    by_event = {turn.event: turn for turn in turns}
+    found = {turn.event: turn for turn in turns if turn.session == session_id}
+    for turn in list(found.values()):
+        while (before := by_event.get(turn.parent)) is not None and before.event not in found:
+            turn = found[before.event] = replace(before, session=session_id)  # noqa: PLW2901
+    return [found[turn.event] for turn in turns if turn.event in found]
+
+
 def find(folder: Path, session_id: str) -> Path | None:
     """Return the notebook in a folder that carries the most turns of a session.
 
@@ -328,7 +353,13 @@ def _turns(cells: list[Any], name: str) -> Iterator[EmbeddedTurn]:
         for output in outputs if isinstance(outputs, list) else []:
             found = _entry(output)
             if found is not None:
-                yield _turn(found, output.get("data"), position, name)
+                turn = _turn(found, output.get("data"), position, name)
+                whole = (_plain({"text/plain": cell.get("source")}) or "").lstrip()
+                yield replace(
+                    turn,
+                    cell_id=str(cell.get("id") or ""),
+                    whole=whole.startswith("%%copilot"),
+                )
 
 
 def _entry(output: Any) -> dict[str, Any] | None:

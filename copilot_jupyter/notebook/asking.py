@@ -117,7 +117,8 @@ class Asking:
     def _stored(self) -> Answer | None:
         for conversation in (self.conversation, *self._notebook.merged(self.conversation.id)):
             if answer := conversation.stored(self._request.question, self._place):
-                return answer
+                # Of a merged course too the file says what it said before the merge.
+                return replace(answer, session=self.conversation.id)
         return None
 
     def _not_answered(self) -> NotAnsweredError:

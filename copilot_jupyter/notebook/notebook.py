@@ -347,17 +347,21 @@ class Notebook:
         if store.buried(session):  # deleted on purpose: only --from brings it back
             return False
         folder = Path(here.folder)
-        if found := bundle.find(folder, session):
-            _, said = carry.import_bundle(store, found, session, here.folder)
-            if self.front_end.can_ask:  # a committed bundle is no news to a headless run
-                self._say(said)
-            return True
+        metadata = self._metadata(saved_id(self._saved()) or uuid.uuid4().hex)
+        found = bundle.find(folder, session)
         source = here.path if here.path is not None and here.path.exists() else None
         turns = _of(session, source)
         if not turns and (source := embedded.find(folder, session)):
             turns = _of(session, source)
+        if found is not None:
+            _, said = carry.import_bundle(store, found, session, here.folder, metadata)
+            quiet = not self.front_end.can_ask  # a committed bundle is no news to a headless run
+            if not quiet:
+                self._say(said)
+            self._take_in(self.sessions.conversation(session, Terms()), turns, quiet=quiet)
+            return True
         if turns:
-            for line in carry.rebuild(store, session, turns, here.folder):
+            for line in carry.rebuild(store, session, turns, here.folder, metadata):
                 self._say(line)
         return bool(turns)
 
@@ -405,7 +409,9 @@ class Notebook:
             return
         self._take_in(conversation, turns)
 
-    def _take_in(self, conversation: Conversation, turns: Sequence[EmbeddedTurn]) -> None:
+    def _take_in(
+        self, conversation: Conversation, turns: Sequence[EmbeddedTurn], *, quiet: bool = False
+    ) -> None:
         store, session = self.sessions.store, conversation.id
         index = conversation.replay.index
         index.refresh()
@@ -423,7 +429,9 @@ class Notebook:
             source = news.added[0].source
             try:
                 self.sessions.loop.call(conversation.take_in(news.added))
-                self._say(f"{count} of {source} went on from {session} and were added to it.")
+                was = "was" if len(news.added) == 1 else "were"
+                if not quiet:
+                    self._say(f"{count} of {source} went on from {session} and {was} added to it.")
             except SessionInUseError as error:
                 self._read.discard(session)
                 self._say(f"{count} of {source} could not be added to {session} yet. {error.what}")
@@ -544,8 +552,7 @@ class _Cells:
 
 def _of(session: str, path: Path | None) -> list[EmbeddedTurn]:
     """Return the turns of a session that a notebook file carries."""
-    turns = embedded.read(path) if path is not None else ()
-    return [turn for turn in turns if turn.session == session]
+    return embedded.of_session(embedded.read(path), session) if path is not None else []
 
 
 def _embedded(answer: Answer) -> dict[str, Any]:

@@ -248,6 +248,21 @@ def test_run_all_beside_a_committed_bundle_asks_nobody(here, exported):
     assert here.prompts("talk") == PROMPTS
 
 
+def test_a_bundle_that_is_older_than_its_notebook_asks_nobody_either(here, exported):
+    """The notebook went on after its bundle was committed, and carries the later turn itself."""
+    shutil.copy(exported / NOTEBOOK, here.folder)
+    notebook = here.opened(NotebookKernel(here.folder / NOTEBOOK, answers=[], env=here.env))
+    ask(notebook, "After the bundle").ok()
+    notebook.save()
+    notebook.shutdown()
+    shutil.rmtree(here.home)
+    here.model.forget()
+    for result in unattended(here).run_all():
+        result.ok()
+    assert here.model.requests == []
+    assert here.prompts("talk") == [*PROMPTS, "After the bundle"]
+
+
 # -- what cannot be used ---
 
 

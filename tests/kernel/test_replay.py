@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from desk import ask, binding, pressed_stop, reloaded, session_of, two_lines
+from desk import ask, binding, pressed_stop, reloaded, two_lines
 from drivers import descendants
 from scripted_model import Reply
 

@@ -312,10 +312,10 @@ def test_fork_binds_to_a_copy_and_the_line_says_so(desk, notebook):
     assert len(desk.model.requests) == 1
 
 
-@pytest.mark.parametrize("at", [1, 2, 3])
-@pytest.mark.parametrize("line", ["%copilot_fork idea --at {}", "%copilot_fork --at {} idea"])
-def test_fork_at_a_turn_has_the_turns_up_to_it(desk, notebook, line, at):
-    result = notebook.run(line.format(at)).ok()
+@pytest.mark.parametrize("line", ["idea --at 1", "--at 2 idea", "idea --at=3"])
+def test_fork_at_a_turn_has_the_turns_up_to_it(desk, notebook, line):
+    at = int(line.replace("idea", "").strip()[-1])
+    result = notebook.run(f"%copilot_fork {line}").ok()
     assert result.cell.source == "%copilot_resume idea"
     assert desk.prompts("idea") == PROMPTS[:at]
     ask(notebook, "on").ok()

@@ -70,7 +70,7 @@ class Session:
         return transcript.turns(self.store.journal(ID).events)
 
     def lengthen_first_line(self, by: int = 300) -> None:
-        first, end, rest = self.path.read_bytes().partition(b"\n")
+        first, _, rest = self.path.read_bytes().partition(b"\n")
         start = json.loads(first)
         start["data"]["mended"] = "x" * by
         self.path.write_bytes(journal_bytes([start]) + rest)

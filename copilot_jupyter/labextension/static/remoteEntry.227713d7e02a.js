@@ -1,0 +1,345 @@
+// The JupyterLab and Notebook 7 side of copilot-jupyter: a Module Federation container
+// written by hand, no bundler. The kernel's side is copilot_jupyter/notebook/labcomm.py.
+//
+// What comes from the kernel, the notebook or a model is only ever set as textContent.
+(() => {
+  'use strict';
+
+  const NAME = 'copilot-jupyter';
+  const KEY = 'copilot_jupyter'; // notebook metadata, output metadata, comm target
+  const SESSIONS = 'copilot-jupyter:sessions';
+  const TITLE = 'Copilot sessions';
+  const CAPTION = 'Choose the Copilot session of this notebook';
+
+  // Run without output, history or count. Says nothing where the package is missing.
+  const LOAD = `try:
+    __import__('copilot_jupyter.notebook.labcomm', fromlist=['_']).autoload(get_ipython())
+except Exception:
+    pass`;
+
+  const STYLE = `
+.copilot-tools { display: flex; justify-content: flex-end; gap: 4px; user-select: none; }
+.copilot-tools button {
+  border: 1px solid var(--jp-border-color2); border-radius: 2px; padding: 1px 6px;
+  background: var(--jp-layout-color1); color: var(--jp-ui-font-color1); cursor: pointer;
+  font-family: var(--jp-ui-font-family); font-size: var(--jp-ui-font-size0); line-height: 1.4; }
+.copilot-tools button:hover { background: var(--jp-layout-color2); }
+.copilot-tools button:focus-visible { outline: 2px solid var(--jp-brand-color1); }
+.copilot-replayed {
+  display: inline-block; border: 1px solid var(--jp-border-color2); border-radius: 8px;
+  padding: 0 6px; color: var(--jp-ui-font-color2); user-select: none;
+  font-family: var(--jp-ui-font-family); font-size: var(--jp-ui-font-size0); }
+.copilot-status span {
+  display: inline-block; max-width: 40ch; overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; unicode-bidi: isolate; }
+@media print { .copilot-tools, .copilot-replayed { display: none; } }`;
+
+  // -- what the application shares ----------------------------------------------------------
+
+  let scope; // {package: {version: {get, loaded}}}
+
+  const need = async name => {
+    const versions = Object.values((scope && scope[name]) || {});
+    if (!versions.length) throw new Error(`${NAME}: the application does not share ${name}`);
+    const found = versions.find(version => version.loaded) || versions[0];
+    return (await found.get())();
+  };
+
+  const maybe = name => need(name).catch(() => ({}));
+
+  const kernelOf = panel => {
+    const session = panel.sessionContext.session;
+    return (session && session.kernel) || null;
+  };
+
+  const bindingOf = panel => {
+    const model = panel.context.model;
+    return (model && model.getMetadata(KEY)) || null;
+  };
+
+  // -- the IPython extension ----------------------------------------------------------------
+
+  const isPython = async kernel => {
+    const info = await kernel.info;
+    return !!info.language_info && info.language_info.name === 'python';
+  };
+
+  // Ask the kernel to load the extension; what is asked after this runs after it.
+  const load = async kernel => {
+    try {
+      if (!(await isPython(kernel)) || kernel.isDisposed) return;
+      const quiet = { silent: true, store_history: false, stop_on_error: false };
+      await kernel.requestExecute({ ...quiet, allow_stdin: false, code: LOAD }).done;
+    } catch {
+      // The kernel went away meanwhile: its next life is asked again.
+    }
+  };
+
+  const loadIfBound = async panel => {
+    await panel.context.ready;
+    const kernel = kernelOf(panel);
+    if (kernel && !panel.isDisposed && bindingOf(panel)) await load(kernel);
+  };
+
+  const keepLoaded = panel => {
+    const context = panel.sessionContext;
+    context.kernelChanged.connect((_, change) => change.newValue && loadIfBound(panel));
+    context.statusChanged.connect((_, status) => {
+      if (status !== 'restarting' && status !== 'autorestarting') return;
+      // One step later the connection has dropped what was waiting for the old process; what
+      // is asked then waits for the new one, before the cells of "Restart and Run All".
+      Promise.resolve().then(() => loadIfBound(panel));
+    });
+    loadIfBound(panel);
+  };
+
+  // -- cells --------------------------------------------------------------------------------
+
+  const insert = (panel, index, source, kind = 'code') => {
+    const model = panel.content.model;
+    if (!model || model.readOnly || !['code', 'markdown', 'raw'].includes(kind)) return false;
+    const metadata = kind === 'code' ? { trusted: true } : {}; // as JupyterLab's own new cells
+    model.sharedModel.insertCell(index, { cell_type: kind, source: String(source), metadata });
+    return true;
+  };
+
+  const goTo = (panel, index) => {
+    const notebook = panel.content;
+    notebook.deselectAll();
+    notebook.activeCellIndex = index;
+    notebook.mode = 'command';
+    notebook.activate();
+    if (notebook.scrollToItem) notebook.scrollToItem(index).catch(() => {});
+  };
+
+  // -- what the kernel asks -----------------------------------------------------------------
+
+  const doAsked = (panel, kernel, asked, message) => {
+    const model = panel.context.model;
+    if (asked.op === 'bind') {
+      if (asked.value === null) model.deleteMetadata(KEY);
+      else if (JSON.stringify(asked.value) !== JSON.stringify(bindingOf(panel)))
+        model.setMetadata(KEY, asked.value);
+      return true;
+    }
+    if (asked.op === 'insert') {
+      // In one window only: the one that runs the cell.
+      if (message.parent_header.session !== kernel.clientId) return false;
+      const at = panel.content.widgets.findIndex(cell => cell.model.id === asked.cell);
+      return at >= 0 && insert(panel, at + 1 + asked.behind, asked.source, asked.kind);
+    }
+    return asked.op === 'state';
+  };
+
+  // One comm is one question: it opens with what is asked.
+  const serve = (panel, kernel) => {
+    if (!kernel) return;
+    kernel.registerCommTarget(KEY, (comm, message) => {
+      const ok = doAsked(panel, kernel, message.content.data || {}, message);
+      const data = { ok, path: panel.context.path, binding: bindingOf(panel) };
+      const reply = () => comm.isDisposed || comm.send(data);
+      reply();
+      // Once more on the subshell: a cell that blocks the kernel's main shell sees only this.
+      if (comm.subshellStarted) comm.subshellStarted.then(reply).catch(() => {});
+    });
+  };
+
+  // -- what is drawn in answers -------------------------------------------------------------
+
+  const copyText = async text => {
+    if (navigator.clipboard && window.isSecureContext) {
+      try {
+        return await navigator.clipboard.writeText(text);
+      } catch {
+        // Not allowed by the browser: the older way below.
+      }
+    }
+    (await need('@jupyterlab/apputils')).Clipboard.copyToSystem(text);
+  };
+
+  const button = (label, title, act) => {
+    const node = document.createElement('button');
+    node.type = 'button';
+    node.textContent = label;
+    node.title = title;
+    node.setAttribute('aria-label', title);
+    node.setAttribute('data-lm-suppress-shortcuts', 'true'); // Enter and Space are for us
+    node.addEventListener('mousedown', event => event.stopPropagation());
+    node.addEventListener('click', act);
+    return node;
+  };
+
+  const cellAround = (panel, node) => {
+    const around = node.closest('.jp-Cell');
+    return panel.content.widgets.findIndex(cell => cell.node === around);
+  };
+
+  const tools = (panel, pre) => {
+    const text = () => pre.textContent.replace(/\n+$/, ''); // as Answer.code
+    const copy = button('Copy', 'Copy this code', async () => {
+      await copyText(text());
+      copy.textContent = 'Copied';
+      setTimeout(() => (copy.textContent = 'Copy'), 2000);
+    });
+    const below = button('Insert below', 'Insert this code as a new cell below', () => {
+      const at = cellAround(panel, pre);
+      if (at >= 0 && insert(panel, at + 1, text())) goTo(panel, at + 1);
+    });
+    const bar = document.createElement('div');
+    bar.className = 'copilot-tools';
+    bar.setAttribute('role', 'group');
+    bar.setAttribute('aria-label', 'Code block');
+    bar.append(copy, below);
+    return bar;
+  };
+
+  const wasReplayed = (panel, answer) => {
+    const cell = panel.content.widgets[cellAround(panel, answer)];
+    if (!cell || !cell.outputArea) return false;
+    const index = cell.outputArea.widgets.findIndex(child => child.node.contains(answer));
+    const output = index >= 0 ? cell.model.outputs.get(index) : null;
+    const ours = output && output.metadata && output.metadata[KEY];
+    return !!ours && ours.replayed === true;
+  };
+
+  const draw = panel => {
+    for (const answer of panel.content.node.querySelectorAll('div.copilot-answer')) {
+      if (answer.copilotDrawn) continue;
+      answer.copilotDrawn = true;
+      for (const pre of answer.querySelectorAll('pre')) pre.before(tools(panel, pre));
+      if (!wasReplayed(panel, answer)) continue;
+      const mark = document.createElement('span');
+      mark.className = 'copilot-replayed';
+      mark.textContent = 'replayed';
+      mark.title = 'This answer was stored already; no model was asked.';
+      answer.append(mark);
+    }
+  };
+
+  const keepDrawn = panel => {
+    let timer = 0;
+    const redraw = () => {
+      timer = 0;
+      if (!panel.isDisposed) draw(panel);
+    };
+    const soon = () => (timer = timer || setTimeout(redraw, 60));
+    const observer = new MutationObserver(soon);
+    observer.observe(panel.content.node, { childList: true, subtree: true });
+    panel.disposed.connect(() => observer.disconnect());
+    soon();
+  };
+
+  // -- the application around it ------------------------------------------------------------
+
+  const addCommand = (app, tracker, palette) => {
+    app.commands.addCommand(SESSIONS, {
+      label: TITLE,
+      caption: CAPTION,
+      isEnabled: () => !!tracker.currentWidget,
+      execute: async () => {
+        const panel = tracker.currentWidget;
+        if (!panel) return;
+        if (!kernelOf(panel)) await app.commands.execute('notebook:change-kernel');
+        const kernel = kernelOf(panel);
+        if (!kernel) return;
+        await isPython(kernel);
+        load(kernel); // in the kernel's queue before the cell
+        const at = panel.content.activeCellIndex + 1;
+        if (!insert(panel, at, '%copilot_resume')) return;
+        goTo(panel, at);
+        app.commands.execute('notebook:run-cell').catch(() => {});
+      }
+    });
+    if (palette) palette.addItem({ command: SESSIONS, category: 'Notebook Operations' });
+  };
+
+  const addStatus = async (tracker, bar) => {
+    const { Widget } = await need('@lumino/widgets');
+    const { Signal } = await need('@lumino/signaling');
+    const item = new Widget();
+    const text = document.createElement('span');
+    item.addClass('copilot-status');
+    item.node.append(text);
+    const changed = new Signal(item);
+    let model = null;
+    const update = () => {
+      const bound = (tracker.currentWidget && bindingOf(tracker.currentWidget)) || {};
+      const name = String(bound.name || bound.session || '');
+      text.textContent = name && `Copilot: ${name}`;
+      item.node.title = name && `The Copilot session of this notebook is ${name}`;
+      changed.emit();
+    };
+    const follow = () => {
+      if (model && !model.isDisposed) model.metadataChanged.disconnect(update);
+      model = tracker.currentWidget && tracker.currentWidget.context.model;
+      if (model) model.metadataChanged.connect(update);
+      update();
+    };
+    const isActive = () => !!text.textContent;
+    bar.registerStatusItem(`${NAME}:session`, {
+      item, align: 'left', rank: 100, isActive, activeStateChanged: changed
+    });
+    tracker.currentChanged.connect(follow);
+    tracker.widgetAdded.connect((_, panel) => panel.context.ready.then(follow));
+    follow();
+  };
+
+  const addButton = async (app, panel) => {
+    const { ToolbarButton } = await need('@jupyterlab/ui-components');
+    const onClick = () => app.commands.execute(SESSIONS);
+    const made = new ToolbarButton({ label: TITLE, tooltip: CAPTION, onClick });
+    await panel.revealed; // with its own buttons
+    if (panel.isDisposed) return made.dispose();
+    const spacer = Array.from(panel.toolbar.names()).indexOf('spacer');
+    panel.toolbar.insertItem(spacer < 0 ? 10 : spacer, 'copilotSessions', made);
+  };
+
+  const warn = error => console.warn(`${NAME}: ${error}`);
+
+  const activate = (app, tracker, palette, bar) => {
+    const style = document.createElement('style');
+    style.textContent = STYLE;
+    document.head.append(style);
+    const attach = panel => {
+      const context = panel.sessionContext;
+      context.kernelChanged.connect((_, change) => serve(panel, change.newValue));
+      serve(panel, kernelOf(panel));
+      keepLoaded(panel);
+      keepDrawn(panel);
+      addButton(app, panel).catch(warn);
+    };
+    addCommand(app, tracker, palette);
+    tracker.forEach(attach);
+    tracker.widgetAdded.connect((_, panel) => attach(panel));
+    if (bar) addStatus(tracker, bar).catch(warn);
+  };
+
+  const plugin = async () => {
+    const { INotebookTracker } = await need('@jupyterlab/notebook');
+    const { ICommandPalette } = await maybe('@jupyterlab/apputils');
+    const { IStatusBar } = await maybe('@jupyterlab/statusbar'); // Notebook 7 has none
+    const optional = [ICommandPalette, IStatusBar].filter(Boolean);
+    return {
+      id: `${NAME}:plugin`,
+      description: 'Keeps the Copilot conversation of a notebook with it.',
+      autoStart: true,
+      requires: [INotebookTracker],
+      optional,
+      activate: (app, tracker, ...found) => {
+        const service = token => (token && found[optional.indexOf(token)]) || null;
+        activate(app, tracker, service(ICommandPalette), service(IStatusBar));
+      }
+    };
+  };
+
+  (window._JUPYTERLAB = window._JUPYTERLAB || {})[NAME] = {
+    init: shared => {
+      scope = shared;
+    },
+    get: async module => {
+      if (module !== './extension') throw new Error(`${NAME}: there is no module ${module}`);
+      const found = await plugin();
+      return () => ({ __esModule: true, default: found });
+    }
+  };
+})();
