@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,14 +75,14 @@ class Saved:
         The id of the last visible ``%copilot_resume`` line, "" if there is none.
     prompts : tuple of str
         What its cells ask.
-    cells : frozenset of str
-        The ids of its cells.
+    cells : dict
+        What each cell asks, by the cell's id.
     """
 
     bindings: tuple[Binding, ...] = ()
     line: str = ""
     prompts: tuple[str, ...] = ()
-    cells: frozenset[str] = frozenset()
+    cells: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def binding(self) -> Binding | None:
@@ -119,12 +119,12 @@ def read_notebook(path: Path | None) -> Saved:
         return Saved()
     found: list[tuple[str, int, Binding]] = []
     sources: list[str] = []
-    ids: list[str] = []
+    asked: dict[str, tuple[str, ...]] = {}
     for position, cell in enumerate(cells if isinstance(cells, list) else []):
         if not isinstance(cell, dict) or cell.get("cell_type") != "code":
             continue
         sources.append(_text(cell.get("source")))
-        ids.append(str(cell.get("id") or ""))
+        asked[str(cell.get("id") or "")] = tuple(prompts_of(sources[-1]))
         outputs = cell.get("outputs")
         for output in outputs if isinstance(outputs, list) else []:
             entry = _entry(output)
@@ -136,7 +136,7 @@ def read_notebook(path: Path | None) -> Saved:
         tuple(binding for _, _, binding in found),
         lines[-1] if lines else "",
         tuple(prompt for source in sources for prompt in prompts_of(source)),
-        frozenset(filter(None, ids)),
+        {cell: prompts for cell, prompts in asked.items() if cell},
     )
 
 

@@ -327,6 +327,11 @@ class Conversation:
             self._store.cut(self.id, entries[turn - 1].start)
             return copy
 
+    async def settle(self) -> str:
+        """Finish what a killed kernel left half done; return a line about it, "" if nothing."""
+        async with self._alone() as said:
+            return said
+
     async def put_back(self, copy: kept.Kept) -> str:
         """Make the conversation what it was when a copy was kept.
 
@@ -352,8 +357,11 @@ class Conversation:
             carry.go_on(self._store, self.id, turns)
 
     @contextlib.asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """Hold the session with no runtime on it, and let it go afterwards."""
+    async def _alone(self) -> AsyncIterator[str]:
+        """Hold the session with no runtime on it, and let it go afterwards.
+
+        Yields a line about a half-done replacement that was finished first, or "".
+        """
         if self.terms.read_only:
             raise ReadOnlyError(
                 f"This notebook only reads the session {self.id}.",
@@ -365,8 +373,7 @@ class Conversation:
                 await self._close()
                 if not self.exists:
                     raise self._store.not_found(self.id)
-                kept.settle(self._store, self.id)
-                yield
+                yield kept.settle(self._store, self.id)
             finally:
                 await self._let_go()
 

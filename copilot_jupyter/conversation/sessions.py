@@ -18,7 +18,7 @@ from copilot_jupyter.events import Provider, SessionInfo, Turn
 from copilot_jupyter.runtime.client import Runtime
 from copilot_jupyter.runtime.loop import LoopThread
 from copilot_jupyter.runtime.provider import resolve
-from copilot_jupyter.runtime.store import Store, check_id
+from copilot_jupyter.runtime.store import NOTEBOOK_PATH, Store, check_id
 
 from . import carry, kept, transcript
 from .conversation import Conversation, Terms
@@ -228,7 +228,10 @@ class Sessions:
                 age > timedelta(days=EMPTY_DAYS) and not self.turns(info.id)
             ):
                 continue
-            if not bound and info.notebook and Path(info.notebook).exists():
+            home = info.notebook
+            if info.kept_from:  # goes with its parent
+                home = self.store.client_metadata(info.kept_from).get(NOTEBOOK_PATH, "")
+            if not bound and home and Path(home).exists():
                 continue
             if not self.in_use_elsewhere(info.id):
                 found.append(info)
@@ -275,6 +278,15 @@ class Sessions:
             return f"{conversation.id} is what it was before its turn was {copies[-1].why}.{since}"
         back = self.store.trash.restore()
         return f"Brought back {', '.join(back)}." if back else "There is nothing to undo."
+
+    def settle(self, conversation: Conversation) -> str:
+        """Finish what a killed kernel left half done; return a line about it, "" if nothing."""
+        copies = kept.kept_copies(self.store, conversation.id)
+        if not any(copy.why == kept.PENDING for copy in copies):
+            return ""
+        with contextlib.suppress(SessionInUseError):  # whoever holds it is at it
+            return self.loop.call(conversation.settle())
+        return ""
 
     # -- carrying --------------------------------------------------------------------------
 

@@ -46,7 +46,8 @@ def ask(
     timeout : float, optional
         Seconds for the whole turn.
     again : bool, optional
-        Ask the model even so.
+        Ask the model even so, once: the n-th call that says so is answered from the store
+        when the cell is run again.
 
     Returns
     -------
@@ -90,5 +91,5 @@ def _desk() -> Desk:
 def _begun(prompt: str, model: str, timeout: float | None, *, again: bool) -> tuple[Desk, Asking]:
     desk = _desk()
     question = Question(prompt, model=model)
-    request = Request(question, "again" if again else "", timeout=timeout)
+    request = Request(question, "again" if again else "", timeout=timeout, stays=True)
     return desk, Asking(desk.notebook, desk.settings, request)

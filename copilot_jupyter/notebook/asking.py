@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from copilot_jupyter.conversation.conversation import check_prompt
 from copilot_jupyter.errors import NotAnsweredError, SessionInUseError
 from copilot_jupyter.events import Notice
+from copilot_jupyter.runtime.session import to_the_end
 
 if TYPE_CHECKING:
     from copilot_jupyter.conversation.answer import Answer
@@ -34,12 +35,15 @@ class Request:
         With "branch": the id of the branch, "" for one that says where it comes from.
     timeout : float or None
         Seconds for the whole turn.
+    stays : bool
+        Whether the flag stays in the source: it then asks anew once, and replays after that.
     """
 
     question: Question
     how: str = ""
     branch: str = ""
     timeout: float | None = None
+    stays: bool = False
 
 
 class Asking:
@@ -72,22 +76,28 @@ class Asking:
         self._request = request
         front_end = notebook.front_end
         self.conversation = notebook.find_or_begin(request.question.prompt)
-        # Where the source can't be rewritten a flag stays, and asks once all the same.
-        flagged = "" if front_end.streams or front_end.is_typed else request.how
         self._place = front_end.place(
-            request.question.key, request.how.replace("branch", ""), notebook.cells
+            request.question.key,
+            request.how.replace("branch", ""),
+            notebook.cells_asking(request.question.prompt),
         )
         self._instead = ""
         self._remarks: list[str] = []
+        self._entered = False
         self.answer: Answer | None = None
-        if request.how == "branch":
-            self._enter_branch()
-        live = front_end.is_typed or settings.replay == "never"
-        if not live and (not request.how or flagged or request.how == "branch"):
+        branching = request.how == "branch"
+        if branching and (made := notebook.branch_named(request.branch)):
+            self.conversation, branching = notebook.enter_branch(made), False
+        # Where the source can't be rewritten a flag stays, and asks anew once all the same.
+        stays = request.stays or not front_end.streams
+        anew = branching or (request.how in ("again", "rewind") and not stays)
+        if not (anew or front_end.is_typed or settings.replay == "never"):
             self.answer = self._stored()
         if self.answer is None:
             if settings.replay == "only":
                 raise self._not_answered()
+            if branching and self.conversation.exists:
+                self._enter_branch()
             self._prepare_turn()
 
     async def ask(self, emit: Emit) -> Answer:
@@ -101,6 +111,10 @@ class Asking:
             branch, said = self._notebook.branch_for_headless(error)
             emit(said)
             return await self._ask(branch, "", emit)
+        except BaseException:
+            if self._entered:
+                await to_the_end(self._notebook.leave_branch(self.conversation))
+            raise
 
     async def _ask(self, conversation: Conversation, instead: str, emit: Emit) -> Answer:
         answer = await conversation.ask(
@@ -145,7 +159,7 @@ class Asking:
         if self._request.how or (old := replay.earlier(place)) is None:
             return
         stored, count = replay.index.stored(old), replay.count()
-        if old.record is None or stored is None:
+        if old.record is None or stored is None or old.key == question.key:
             return
         changed = [
             name for name, digest in question.values if old.record.values.get(name) != digest
@@ -170,9 +184,10 @@ class Asking:
             )
 
     def _enter_branch(self) -> None:
-        """Bind the notebook to the branch, made now from before this cell's turn if need be."""
+        """Bind the notebook to a new branch, from before the turn that this cell asked first."""
         question, place = self._request.question, self._place
         old = self.conversation.replay.earlier(place, first=True)
         matching = self.conversation.replay.index.matching(question) if old is None else []
         event = old.event if old else matching[-1].event if matching else ""
         self.conversation = self._notebook.enter_branch(self._request.branch, until=event)
+        self._entered = True

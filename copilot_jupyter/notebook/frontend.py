@@ -158,7 +158,7 @@ class FrontEnd:
             A regular expression for the line, from its first to its last character.
         new : str
         """
-        if self.kernel is None:
+        if not self.streams:  # nobody would see it
             return
         source = self.source()
         replaced, count = re.subn(old, lambda _: new, source, count=1, flags=re.M)

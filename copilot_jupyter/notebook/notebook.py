@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from copilot_jupyter.conversation import binding, bundle, carry, embedded
 from copilot_jupyter.conversation.binding import METADATA_KEY, Binding, Saved
 from copilot_jupyter.conversation.conversation import Conversation, Terms
+from copilot_jupyter.conversation.question import normal
 from copilot_jupyter.errors import BadInputError, SessionInUseError, SessionNotFoundError
 from copilot_jupyter.events import Notice, Turn
 from copilot_jupyter.runtime.journal import is_prompt
@@ -55,6 +56,7 @@ class Notebook:
         self._terms = Terms()
         self._file = _File()
         self._read: set[str] = set()
+        self._left: tuple[Binding, Terms] | None = None
 
     # -- who ------------------------------------------------------------------------------
 
@@ -117,10 +119,9 @@ class Notebook:
             return self._bind(*self._settle(found, saved))
         return self._from_index([*asked, *saved.prompts])
 
-    @property
-    def cells(self) -> Container[str]:
-        """The ids of the cells in the notebook's file; read when they are first asked for."""
-        return _Cells(self)
+    def cells_asking(self, prompt: str) -> Container[str]:
+        """Return the ids of the cells that may ask this, as last saved; read when looked at."""
+        return _Cells(self, prompt)
 
     def _saved(self) -> Saved:
         return self._file.read(self.identity.path)
@@ -397,10 +398,12 @@ class Notebook:
     def _read_on(self, conversation: Conversation) -> None:
         """Take in what the notebook's file knows of a session and this machine does not; once."""
         path = self.identity.path
-        if path is None or conversation.id in self._read or not conversation.exists:
+        if conversation.id in self._read or not conversation.exists:
             return
         self._read.add(conversation.id)
-        if not path.exists():
+        if said := self.sessions.settle(conversation):
+            self._say(said)
+        if path is None or not path.exists():
             return
         try:
             turns = _of(conversation.id, path)
@@ -446,41 +449,66 @@ class Notebook:
 
     # -- branches --------------------------------------------------------------------------
 
-    def branch(self, session: str, target: str, *, until: str = "") -> str:
-        """Copy a session, and return the copy's id; one that was made before is found again.
+    def branch_named(self, target: str) -> str:
+        """Return the branch of the conversation that was made under this id, "" if none was.
 
         Parameters
         ----------
-        session : str
         target : str
-            The copy's id, "" for one that says where it comes from.
-        until : str, optional
-            Event id of the turn before which the copy ends; all by default.
+            "" for the default one, which is found again where nobody can rewrite the cell.
 
         Raises
         ------
         SessionExistsError
             If the id is taken by a session that is no branch of this one.
         """
-        store = self.sessions.store
-        named = target or f"{session}-branch"
-        again = bool(target) or not self.front_end.streams
-        if again and store.exists(check_id(named)):
-            if store.client_metadata(named).get(BRANCH_OF) != session:
-                raise store.exists_error(named)
-            return named
-        target = target or store.free_id(named)
-        store.fork(session, target, until=until, metadata={BRANCH_OF: session})
+        if self._binding is None or not (target or not self.front_end.streams):
+            return ""
+        store, session = self.sessions.store, self._binding.session
+        target = check_id(target or f"{session}-branch")
+        if target == session or not store.exists(target):
+            return target if target == session else ""
+        if store.client_metadata(target).get(BRANCH_OF) != session:
+            raise store.exists_error(target)
         return target
 
     def enter_branch(self, target: str, *, until: str = "") -> Conversation:
-        """Bind to a branch of the conversation, made now if need be; see `branch`."""
+        """Bind to a branch of the conversation, made now if it was not made before.
+
+        Parameters
+        ----------
+        target : str
+            The branch's id, "" for one that says where it comes from.
+        until : str, optional
+            Event id of the turn before which a new branch ends; all by default.
+
+        Raises
+        ------
+        SessionExistsError
+            If the id is taken by a session that is no branch of this one.
+        """
         if self._binding is None:
             raise RuntimeError("a branch of no conversation")
-        session, notebook_id = self._binding.session, self._binding.notebook_id
-        if target and target == session:
-            return self._bind(session, notebook_id)
-        return self._bind(self.branch(session, target, until=until), notebook_id)
+        store, (session, notebook_id) = self.sessions.store, self._bound()
+        branch = self.branch_named(target)
+        if not branch:
+            branch = target or store.free_id(f"{session}-branch")
+            store.fork(session, branch, until=until, metadata={BRANCH_OF: session})
+            self._left = (self._binding, self._terms)
+        return self._bind(branch, notebook_id)
+
+    async def leave_branch(self, branch: Conversation) -> None:
+        """Take back `enter_branch`, where it made a branch in which nothing could be asked."""
+        left, self._left = self._left, None
+        if left is not None:
+            await branch.release()
+            self._binding, self._terms = left
+            self.sessions.store.discard(branch.id)
+
+    def _bound(self) -> tuple[str, str]:
+        if self._binding is None:
+            return "", ""
+        return self._binding.session, self._binding.notebook_id
 
     def forget(self, session: str) -> None:
         """Unbind, if the notebook is bound to this session."""
@@ -541,13 +569,17 @@ class _File:
 
 
 class _Cells:
-    """The ids of a notebook's cells, looked up when one is asked for."""
+    """The ids of the notebook's cells that may ask a prompt."""
 
-    def __init__(self, notebook: Notebook) -> None:
+    def __init__(self, notebook: Notebook, prompt: str) -> None:
         self._notebook = notebook
+        self._prompt = normal(prompt)
 
     def __contains__(self, cell: object) -> bool:
-        return cell in self._notebook._saved().cells  # noqa: SLF001
+        asked = self._notebook._saved().cells.get(str(cell))  # noqa: SLF001
+        if asked is None:
+            return False
+        return not asked or self._prompt in map(normal, asked)  # of code nobody can tell
 
 
 def _of(session: str, path: Path | None) -> list[EmbeddedTurn]:

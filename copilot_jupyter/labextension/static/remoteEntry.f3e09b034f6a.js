@@ -75,22 +75,28 @@ except Exception:
     }
   };
 
-  const loadIfBound = async panel => {
-    await panel.context.ready;
-    const kernel = kernelOf(panel);
-    if (kernel && !panel.isDisposed && bindingOf(panel)) await load(kernel);
-  };
-
   const keepLoaded = panel => {
-    const context = panel.sessionContext;
-    context.kernelChanged.connect((_, change) => change.newValue && loadIfBound(panel));
-    context.statusChanged.connect((_, status) => {
-      if (status !== 'restarting' && status !== 'autorestarting') return;
+    let seen = null; // each kernel once, and once more after each restart
+    let restarting = false;
+    const loadIfBound = async (again = false) => {
+      await panel.context.ready;
+      const kernel = kernelOf(panel);
+      if (!kernel || panel.isDisposed || !bindingOf(panel) || (kernel === seen && !again)) return;
+      seen = kernel;
+      await load(kernel);
+    };
+    panel.sessionContext.kernelChanged.connect(() => loadIfBound());
+    panel.sessionContext.statusChanged.connect((_, status) => {
+      if ((status !== 'restarting' && status !== 'autorestarting') || restarting) return;
+      restarting = true;
       // One step later the connection has dropped what was waiting for the old process; what
       // is asked then waits for the new one, before the cells of "Restart and Run All".
-      Promise.resolve().then(() => loadIfBound(panel));
+      Promise.resolve().then(() => {
+        restarting = false;
+        loadIfBound(true);
+      });
     });
-    loadIfBound(panel);
+    loadIfBound();
   };
 
   // -- cells --------------------------------------------------------------------------------
