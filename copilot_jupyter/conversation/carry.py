@@ -16,6 +16,7 @@ from copilot_jupyter.runtime.store import BRANCH_OF, check_id
 
 from . import bundle, embedded, transcript
 from .records import FILE, Record, read_records, to_record, with_spans
+from .replay import Replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -69,16 +70,58 @@ def rebuild(
 def branch_off(
     store: Store, session_id: str, chains: Iterable[Sequence[EmbeddedTurn]], folder: str
 ) -> list[str]:
-    """Make a branch of a session out of each conversation that diverged from it; say which."""
+    """Keep each conversation that diverged from a session as a branch of it; say which.
+
+    One that goes on from a branch that is here already is added to that.
+    """
     said = []
     for chain in chains:
-        branch = store.free_id(f"{session_id}{MERGED}")
-        _make(store, branch, chain, folder, {BRANCH_OF: session_id})
+        branch, new = _branch_for(store, session_id, chain)
+        if branch and new:
+            go_on(store, branch, new)
+        elif not branch:
+            branch = store.free_id(f"{session_id}{MERGED}")
+            parent, new = _shared(store, session_id, chain)
+            if parent:
+                after = _event_after(store, session_id, parent)
+                store.fork(session_id, branch, until=after, metadata={BRANCH_OF: session_id})
+                go_on(store, branch, new)
+            else:
+                _make(store, branch, chain, folder, {BRANCH_OF: session_id})
         said.append(
-            f"{chain[-1].source} also carries another course of {session_id}, with "
-            f"{len(chain)} turns; it is kept as {branch}."
+            f"{chain[-1].source} also carries another course of {session_id}; "
+            f"it is kept as {branch}, {_turns(len(Replay(store, branch).events()))}."
         )
     return said
+
+
+def _branch_for(
+    store: Store, session_id: str, chain: Sequence[EmbeddedTurn]
+) -> tuple[str, Sequence[EmbeddedTurn]]:
+    """Return the branch whose end a chain goes on from, and what it adds; "" if there is none."""
+    for branch in merged(store, session_id):
+        events = Replay(store, branch).events()
+        for position, turn in enumerate(chain):
+            if events and turn.parent == events[-1]:
+                return branch, chain[position:]
+    return "", ()
+
+
+def _shared(
+    store: Store, session_id: str, chain: Sequence[EmbeddedTurn]
+) -> tuple[str, Sequence[EmbeddedTurn]]:
+    """Return the last turn that a chain shares with the session, and what follows it."""
+    here = set(Replay(store, session_id).events()) if store.exists(session_id) else set()
+    for position, turn in enumerate(chain):
+        if turn.event not in here:
+            return (turn.parent if turn.parent in here else ""), chain[position:]
+    return "", ()
+
+
+def _event_after(store: Store, session_id: str, event_id: str) -> str:
+    """Return the event id of the prompt that follows a turn, "" if it is the last."""
+    events = [entry.event for entry in Replay(store, session_id).entries()]
+    return (*events, "")[events.index(event_id) + 1]
 
 
 def merged(store: Store, session_id: str) -> list[str]:

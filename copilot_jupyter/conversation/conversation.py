@@ -88,6 +88,22 @@ class Terms:
     read_only: bool = False
 
 
+@dataclass(frozen=True)
+class Instead:
+    """A turn that gives way to the one that is asked.
+
+    Parameters
+    ----------
+    event : str
+        Its event id.
+    whatever_follows : bool
+        Whether turns that follow it go too; otherwise it has to be the last.
+    """
+
+    event: str
+    whatever_follows: bool = False
+
+
 class Conversation:
     """A session that this kernel talks to.
 
@@ -167,7 +183,8 @@ class Conversation:
         *,
         model: str = "",
         place: Place | None = None,
-        instead: str = "",
+        instead: Instead | None = None,
+        anew: bool = True,
         timeout: float | None = None,
         emit: Emit = lambda _: None,
     ) -> Answer:
@@ -181,8 +198,10 @@ class Conversation:
             With a text: ask this model, for this turn only.
         place : Place, optional
             Where it is asked: the same question there is answered from the store next time.
-        instead : str, optional
-            Event id of an earlier turn: it and what follows are taken out, and kept aside.
+        instead : Instead, optional
+            An earlier turn: it and what follows are taken out, and kept aside.
+        anew : bool
+            Ask even if the conversation has the answer.
         timeout : float, optional
             Seconds for the whole turn.
         emit : callable, optional
@@ -210,7 +229,7 @@ class Conversation:
         async with self._turn:
             self._asking = asyncio.current_task()
             try:
-                return await self._whole_turn(question, place, instead, timeout, emit)
+                return await self._whole_turn(question, place, instead, anew, timeout, emit)
             except asyncio.CancelledError:
                 if self._taken:
                     raise self._taken_error() from None
@@ -225,12 +244,19 @@ class Conversation:
         self,
         question: Question,
         place: Place,
-        instead: str,
+        instead: Instead | None,
+        anew: bool,  # noqa: FBT001 -- one caller, which names it
         timeout: float | None,
         emit: Emit,
     ) -> Answer:
         live = await self._open(question.model, emit)
-        copy = await self._take_out(live, instead) if instead else ""
+        # Whoever wrote or was withdrawn while this turn waited has changed what is there.
+        if not anew and (found := self.replay.find(question, place)) is not None:
+            return Answer.of(found, self.id, replayed=True)
+        if instead and not instead.whatever_follows and not self.replay.ends_with(instead.event):
+            emit(Notice(f"{self.id} went on meanwhile; asked at the end."))
+            instead = None
+        copy = await self._take_out(live, instead.event, emit) if instead else ""
         asked_at = datetime.now(UTC)
         before = self._store.size(self.id)
         try:
@@ -254,9 +280,6 @@ class Conversation:
         self.terms.create = False
         if copy:
             kept.explain(self._store, copy, kept.REPLACED)
-            emit(
-                Notice(f"The conversation as it was is kept as {copy}; %copilot_undo puts it back.")
-            )
         return await self._answer(question, place, outcome, asked_at, before)
 
     async def _answer(
@@ -316,8 +339,7 @@ class Conversation:
             If somebody else writes the session.
         """
         async with self._alone():
-            self.replay.index.refresh()
-            entries = self.replay.index.entries
+            entries = self.replay.entries()
             if not 1 <= turn <= len(entries):
                 raise BadInputError(
                     f"{self.id} has no turn {turn}; it has {len(entries)}.",
@@ -373,17 +395,24 @@ class Conversation:
                 await self._close()
                 if not self.exists:
                     raise self._store.not_found(self.id)
-                yield kept.settle(self._store, self.id)
+                said = kept.settle(self._store, self.id)
+                cut_off = transcript.dangling(self._store.tail(self.id).events)
+                entry = self.replay.entry(cut_off.event_id) if cut_off else None
+                if cut_off and entry and not cut_off.tools:
+                    self._store.cut(self.id, entry.start)
+                yield said
             finally:
                 await self._let_go()
 
-    async def _take_out(self, live: LiveSession, event_id: str) -> str:
+    async def _take_out(self, live: LiveSession, event_id: str, emit: Emit) -> str:
         """Take a turn and what follows out, and return where all of it is kept."""
         copy = kept.keep(self._store, self.id, kept.PENDING)
+        said = f"The conversation as it was is kept as {copy}; %copilot_undo puts it back."
+        emit(Notice(said))
         try:
             await live.truncate(event_id)
-        except BaseException:
-            self._store.discard(copy)
+        except BaseException:  # sent, it may have been done all the same
+            await to_the_end(self._put_back(copy))
             raise
         return copy
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Why a copy is kept: a turn is being replaced right now; a cell's prompt was edited; the
 #: conversation was taken back; that was undone.
+#: How many copies of replaced turns a session keeps beside it.
+MANY = 10
+
 PENDING, REPLACED, REWOUND, UNDONE = "pending", "replaced", "rewound", "undone"
 
 
@@ -46,13 +49,26 @@ class Kept:
 def keep(store: Store, session_id: str, why: str) -> str:
     """Copy a session as it is now, and return the copy's id.
 
+    Of the copies that replaced turns left, all but the newest few go to the trash.
+
     Raises
     ------
     SessionNotFoundError, StateFolderError
     """
     kept = store.free_id(f"{session_id}-kept")
     store.fork(session_id, kept, metadata=_metadata(session_id, why))
+    replaced = [copy.id for copy in kept_copies(store, session_id) if copy.why == REPLACED]
+    if len(replaced) > MANY:
+        store.trash.put(replaced[:-MANY], undoable=False)
     return kept
+
+
+def adopt(store: Store, session_id: str) -> None:
+    """Make a kept copy a session like any other: somebody goes on with it."""
+    metadata = store.client_metadata(session_id)
+    if metadata.get(KEPT_FROM):
+        ours = (KEPT_FROM, KEPT_AT, KEPT_WHY)
+        store.write_metadata(session_id, {k: v for k, v in metadata.items() if k not in ours})
 
 
 def explain(store: Store, kept: str, why: str) -> None:
@@ -85,8 +101,8 @@ def settle(store: Store, session_id: str) -> str:
         if kept.why != PENDING:
             continue
         before = {turn.event_id for turn in transcript.turns(store.journal(kept.id).events)}
-        last = transcript.turns(store.tail(session_id).events)[-1:]
-        if last and last[0].complete and last[0].event_id not in before:
+        now = transcript.turns(store.journal(session_id).events)
+        if any(turn.complete and turn.event_id not in before for turn in now):
             explain(store, kept.id, REPLACED)
         else:
             put_back(store, kept, keep_current=False)

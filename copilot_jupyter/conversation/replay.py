@@ -114,11 +114,46 @@ class Replay:
                 self._claim(entry, record.key, place)
             return stored
 
-    def count(self) -> int:
-        """Return how many turns the session has."""
+    def entries(self) -> list[Entry]:
+        """Return the turns of the session, those that were never answered included."""
         with self._mutex:
             self.index.refresh()
-            return len(self.index.entries)
+            return list(self.index.entries)
+
+    def entry(self, event_id: str) -> Entry | None:
+        """Return one turn by its event id, None if the session has none."""
+        with self._mutex:
+            self.index.refresh()
+            return self.index.entry(event_id)
+
+    def matching(self, question: Question) -> list[Entry]:
+        """Return the turns of a question, oldest first, whoever claims them."""
+        with self._mutex:
+            self.index.refresh()
+            return self.index.matching(question)
+
+    def stored(self, entry: Entry) -> Stored | None:
+        """Read one turn back; None where the transcript has changed since."""
+        with self._mutex:
+            return self.index.stored(entry)
+
+    def events(self) -> list[str]:
+        """Return the event ids of the answered turns, in order."""
+        return [entry.event for entry in self.entries() if entry.complete]
+
+    def known(self) -> set[str]:
+        """Return the event ids that were ever seen here: also of turns that were taken out."""
+        with self._mutex:
+            self.index.refresh()
+            return self.index.known.union(entry.event for entry in self.index.entries)
+
+    def ends_with(self, event_id: str) -> bool:
+        """Whether this is the last answered turn."""
+        return self.events()[-1:] == [event_id]
+
+    def count(self) -> int:
+        """Return how many answered turns the session has."""
+        return len(self.events())
 
     def _choose(self, question: Question, place: Place) -> Entry | None:
         found = self.index.matching(question)

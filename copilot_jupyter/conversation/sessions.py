@@ -18,7 +18,7 @@ from copilot_jupyter.events import Provider, SessionInfo, Turn
 from copilot_jupyter.runtime.client import Runtime
 from copilot_jupyter.runtime.loop import LoopThread
 from copilot_jupyter.runtime.provider import resolve
-from copilot_jupyter.runtime.store import NOTEBOOK_PATH, Store, check_id
+from copilot_jupyter.runtime.store import BRANCH_OF, KEPT_FROM, NOTEBOOK_PATH, Store, check_id
 
 from . import carry, kept, transcript
 from .conversation import Conversation, Terms
@@ -91,10 +91,14 @@ class Sessions:
             if known is not None and known.is_open:
                 self.loop.call(known.release())
             # The claims of this kernel outlive a change of terms, such as a renamed notebook.
-            replay = self._replays.setdefault(session_id, Replay(self.store, session_id))
+            replay = self.replay(session_id)
             known = Conversation(session_id, self.store, self.runtime, self.settings, terms, replay)
             self._open[session_id] = known
         return known
+
+    def replay(self, session_id: str) -> Replay:
+        """Return the claims of this kernel on a session's turns."""
+        return self._replays.setdefault(session_id, Replay(self.store, session_id))
 
     async def create(self, session_id: str, folder: str, metadata: dict[str, str]) -> None:
         """Create an empty session that a later process can resume.
@@ -203,10 +207,11 @@ class Sessions:
             )
         if known := self._open.pop(session_id, None):
             await known.release()
-        await self.runtime.delete(session_id)
-        self.store.bury(session_id)
         for copy in kept.kept_copies(self.store, session_id):
-            self.store.discard(copy.id)
+            if not self.in_use_elsewhere(copy.id):
+                self.store.discard(copy.id)
+        self.store.bury(session_id)  # first: nothing brings back what a kill leaves half deleted
+        await self.runtime.delete(session_id)
 
     def old(self, older_than: timedelta, *, bound: bool = False) -> list[SessionInfo]:
         """Return the sessions that `cleanup` would move: ours, unused, not bound.
@@ -228,14 +233,22 @@ class Sessions:
                 age > timedelta(days=EMPTY_DAYS) and not self.turns(info.id)
             ):
                 continue
-            home = info.notebook
-            if info.kept_from:  # goes with its parent
-                home = self.store.client_metadata(info.kept_from).get(NOTEBOOK_PATH, "")
-            if not bound and home and Path(home).exists():
+            if not bound and any(Path(home).exists() for home in self._homes(info)):
                 continue
             if not self.in_use_elsewhere(info.id):
                 found.append(info)
         return found
+
+    def _homes(self, info: SessionInfo) -> Iterator[str]:
+        """Yield the notebooks of a session and of those that it is a branch or a copy of."""
+        seen: set[str] = set()
+        session = info.id
+        while session and session not in seen:
+            seen.add(session)
+            metadata = self.store.client_metadata(session)
+            if home := metadata.get(NOTEBOOK_PATH):
+                yield home
+            session = metadata.get(KEPT_FROM) or metadata.get(BRANCH_OF) or ""
 
     def cleanup(self, infos: Iterable[SessionInfo]) -> int:
         """Move sessions to the trash, where they stay for a week; return how many."""

@@ -7,15 +7,15 @@ notebook's conversation and in what was merged into it, without a lock or a runt
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from copilot_jupyter.conversation.conversation import check_prompt
+from copilot_jupyter.conversation.answer import Answer
+from copilot_jupyter.conversation.conversation import Instead, check_prompt
 from copilot_jupyter.errors import NotAnsweredError, SessionInUseError
 from copilot_jupyter.events import Notice
 from copilot_jupyter.runtime.session import to_the_end
 
 if TYPE_CHECKING:
-    from copilot_jupyter.conversation.answer import Answer
     from copilot_jupyter.conversation.conversation import Conversation, Emit
     from copilot_jupyter.conversation.question import Question
     from copilot_jupyter.notebook.notebook import Notebook
@@ -81,9 +81,9 @@ class Asking:
             request.how.replace("branch", ""),
             notebook.cells_asking(request.question.prompt),
         )
-        self._instead = ""
+        self._instead: Instead | None = None
         self._remarks: list[str] = []
-        self._entered = False
+        self._entered: tuple[Any, int] | None = None
         self.answer: Answer | None = None
         branching = request.how == "branch"
         if branching and (made := notebook.branch_named(request.branch)):
@@ -91,7 +91,8 @@ class Asking:
         # Where the source can't be rewritten a flag stays, and asks anew once all the same.
         stays = request.stays or not front_end.streams
         anew = branching or (request.how in ("again", "rewind") and not stays)
-        if not (anew or front_end.is_typed or settings.replay == "never"):
+        self._anew = anew or front_end.is_typed or settings.replay == "never"
+        if not self._anew:
             self.answer = self._stored()
         if self.answer is None:
             if settings.replay == "only":
@@ -106,21 +107,27 @@ class Asking:
         Where the session is in use and nobody can be asked, a branch is asked instead.
         """
         try:
-            return await self._ask(self.conversation, self._instead, emit)
-        except SessionInUseError as error:
-            branch, said = self._notebook.branch_for_headless(error)
-            emit(said)
-            return await self._ask(branch, "", emit)
+            return await self._ask_or_fork(emit)
         except BaseException:
             if self._entered:
-                await to_the_end(self._notebook.leave_branch(self.conversation))
+                leaving = self._notebook.leave_branch(self.conversation, *self._entered)
+                await to_the_end(leaving)
             raise
 
-    async def _ask(self, conversation: Conversation, instead: str, emit: Emit) -> Answer:
+    async def _ask_or_fork(self, emit: Emit) -> Answer:
+        try:
+            return await self._ask(self.conversation, self._instead, emit)
+        except SessionInUseError as error:
+            fork, said = self._notebook.branch_for_headless(error)
+            emit(said)
+            return await self._ask(fork, None, emit)
+
+    async def _ask(self, conversation: Conversation, instead: Instead | None, emit: Emit) -> Answer:
         answer = await conversation.ask(
             self._request.question,
             place=self._place,
             instead=instead,
+            anew=self._anew,
             timeout=self._request.timeout,
             emit=emit,
         )
@@ -129,10 +136,13 @@ class Asking:
         return answer
 
     def _stored(self) -> Answer | None:
-        for conversation in (self.conversation, *self._notebook.merged(self.conversation.id)):
-            if answer := conversation.stored(self._request.question, self._place):
-                # Of a merged course too the file says what it said before the merge.
-                return replace(answer, session=self.conversation.id)
+        question, session = self._request.question, self.conversation.id
+        if answer := self.conversation.stored(question, self._place):
+            return answer
+        for replay in self._notebook.carried.merged(session):
+            if found := replay.find(question, self._place):
+                # The file says what it said before the merge.
+                return Answer.of(found, session, replayed=True)
         return None
 
     def _not_answered(self) -> NotAnsweredError:
@@ -154,11 +164,15 @@ class Asking:
             plain = replace(place, asked="")
             old = replay.earlier(plain, first=True)
             found = replay.find(question, plain) if old is None else None
-            self._instead = old.event if old else found.turn.event_id if found else ""
+            event = old.event if old else found.turn.event_id if found else ""
+            if event:
+                self._instead = Instead(event, whatever_follows=True)
+            else:
+                self._remarks.append("No earlier turn of this cell is known; asked at the end.")
             return
         if self._request.how or (old := replay.earlier(place)) is None:
             return
-        stored, count = replay.index.stored(old), replay.count()
+        stored, count = replay.stored(old), replay.count()
         if old.record is None or stored is None or old.key == question.key:
             return
         changed = [
@@ -169,8 +183,8 @@ class Asking:
             self._remarks.append(
                 f"{', '.join(changed)} {have} changed since turn {old.number}; asked anew."
             )
-        elif old.number == count and not stored.turn.tools:
-            self._instead = old.event
+        elif replay.ends_with(old.event) and not stored.turn.tools:
+            self._instead = Instead(old.event)
         else:
             follow = (
                 f"turn {count} follows"
@@ -187,7 +201,10 @@ class Asking:
         """Bind the notebook to a new branch, from before the turn that this cell asked first."""
         question, place = self._request.question, self._place
         old = self.conversation.replay.earlier(place, first=True)
-        matching = self.conversation.replay.index.matching(question) if old is None else []
+        matching = self.conversation.replay.matching(question) if old is None else []
         event = old.event if old else matching[-1].event if matching else ""
+        if not event:
+            self._remarks.append("No earlier turn of this cell is known; the branch has all turns.")
+        before = self._notebook.holding()
         self.conversation = self._notebook.enter_branch(self._request.branch, until=event)
-        self._entered = True
+        self._entered = (before, self.conversation.replay.count())

@@ -74,11 +74,13 @@ class LabExtension:
         self._shell = shell
         self._questions: deque[_Question] = deque()
         self._inserted = ("", 0)
+        self._heard_while_blocked = True  # until a wait in vain
 
     def state(self, limit: float = LIMIT) -> dict[str, Any] | None:
         """Return the notebook's path and binding as the page holds them.
 
-        For code that cannot await. In an awaited cell use `state_async`.
+        For code that cannot await; it waits in vain once at most. In an awaited cell use
+        `state_async`, which is answered in every front end.
 
         Parameters
         ----------
@@ -90,10 +92,10 @@ class LabExtension:
         dict or None
             ``{"path": str, "binding": dict or None}``; None where nothing answers.
         """
-        question = self._ask(op="state")
+        question = self._ask(op="state") if self._heard_while_blocked else None
         if question is None:
             return None
-        question.done.wait(limit)
+        self._heard_while_blocked = question.done.wait(limit)
         return self._state(question)
 
     async def state_async(self, limit: float = LIMIT) -> dict[str, Any] | None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from copilot_jupyter.conversation import binding, bundle, carry, embedded
+from copilot_jupyter.conversation import binding, embedded, kept
 from copilot_jupyter.conversation.binding import METADATA_KEY, Binding, Saved
 from copilot_jupyter.conversation.conversation import Conversation, Terms
 from copilot_jupyter.conversation.question import normal
-from copilot_jupyter.errors import BadInputError, SessionInUseError, SessionNotFoundError
+from copilot_jupyter.errors import SessionInUseError, SessionNotFoundError
 from copilot_jupyter.events import Notice, Turn
-from copilot_jupyter.runtime.journal import is_prompt
+from copilot_jupyter.notebook.carried import Carried
 from copilot_jupyter.runtime.store import (
     BRANCH_OF,
     COPIED_FROM,
@@ -26,14 +26,14 @@ from copilot_jupyter.runtime.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container
 
     from copilot_jupyter.conversation.answer import Answer
-    from copilot_jupyter.conversation.embedded import EmbeddedTurn
     from copilot_jupyter.conversation.sessions import Sessions
     from copilot_jupyter.notebook.frontend import FrontEnd, Identity
 
 Say = Callable[[str], None]
+Holding = tuple[Binding | None, Terms]
 
 
 class Notebook:
@@ -55,8 +55,7 @@ class Notebook:
         self._binding: Binding | None = None
         self._terms = Terms()
         self._file = _File()
-        self._read: set[str] = set()
-        self._left: tuple[Binding, Terms] | None = None
+        self.carried = Carried(self, sessions, say)
 
     # -- who ------------------------------------------------------------------------------
 
@@ -114,7 +113,7 @@ class Notebook:
             return known
         saved = self._saved()
         if (found := saved.binding) is not None:
-            if not (self.sessions.store.exists(found.session) or self._rebuilt(found.session)):
+            if not (self.sessions.store.exists(found.session) or self._restored(found.session)):
                 raise self._gone(found.session)
             return self._bind(*self._settle(found, saved))
         return self._from_index([*asked, *saved.prompts])
@@ -130,6 +129,8 @@ class Notebook:
         """Return session and notebook id for a binding found in the file: a copy is branched."""
         store = self.sessions.store
         here = self.identity.path
+        if other := self.carried.elsewhere(found.session, saved.notebook_ids):
+            return other, saved_id(saved)
         original = self._original(found)
         if original is None:  # its own file, or moved: its index follows at the next ask
             return found.session, found.notebook_id or saved_id(saved)
@@ -219,8 +220,12 @@ class Notebook:
             who=here.name, folder=here.folder, metadata=self._metadata(notebook_id), **terms
         )
         conversation = self.sessions.conversation(session, self._terms)
-        self._read_on(conversation)
+        self.carried.read_on(conversation)
         return conversation
+
+    def _restored(self, session: str) -> bool:
+        notebook_id = saved_id(self._saved()) or uuid.uuid4().hex
+        return self.carried.restored(session, self._metadata(notebook_id))
 
     def find_or_begin(self, prompt: str) -> Conversation:
         """Return the conversation that a prompt belongs to, a new one where there is none."""
@@ -306,8 +311,8 @@ class Notebook:
         """
         store = self.sessions.store
         if source is not None:
-            self._restore_from(source, check_id(session))
-        elif not (store.exists(check_id(session)) or self._rebuilt(session)):
+            self.carried.restore_from(source, check_id(session))
+        elif not (store.exists(check_id(session)) or self._restored(session)):
             if not create:
                 raise store.not_found(session)
             return self.create(session)[0], session
@@ -327,7 +332,10 @@ class Notebook:
         """Return what a typed line binds to: the session, or a copied notebook's branch of it."""
         if self._binding is not None and self._binding.session == session:
             return session, self._binding.notebook_id
+        kept.adopt(self.sessions.store, session)
         saved = self._saved()
+        if other := self.carried.elsewhere(session, saved.notebook_ids):
+            return other, saved_id(saved)
         for found in reversed(saved.bindings):
             metadata = self.sessions.store.client_metadata(found.session)
             if metadata.get(COPIED_FROM) == session and self.sessions.store.exists(found.session):
@@ -339,113 +347,6 @@ class Notebook:
             if found.session == session:
                 return self._settle(found, saved)
         return session, saved_id(saved)
-
-    # -- what notebooks and bundles carry --------------------------------------------------
-
-    def _rebuilt(self, session: str) -> bool:
-        """Bring a missing session back from this notebook, or from what lies beside it."""
-        store, here = self.sessions.store, self.identity
-        if store.buried(session):  # deleted on purpose: only --from brings it back
-            return False
-        folder = Path(here.folder)
-        metadata = self._metadata(saved_id(self._saved()) or uuid.uuid4().hex)
-        found = bundle.find(folder, session)
-        source = here.path if here.path is not None and here.path.exists() else None
-        turns = _of(session, source)
-        if not turns and (source := embedded.find(folder, session)):
-            turns = _of(session, source)
-        if found is not None:
-            _, said = carry.import_bundle(store, found, session, here.folder, metadata)
-            quiet = not self.front_end.can_ask  # a committed bundle is no news to a headless run
-            if not quiet:
-                self._say(said)
-            self._take_in(self.sessions.conversation(session, Terms()), turns, quiet=quiet)
-            return True
-        if turns:
-            for line in carry.rebuild(store, session, turns, here.folder, metadata):
-                self._say(line)
-        return bool(turns)
-
-    def _restore_from(self, source: Path, session: str) -> None:
-        """Restore a session from one file, or make sure that it is the one that is here."""
-        store, folder = self.sessions.store, self.identity.folder
-        if source.suffix != ".ipynb":
-            found = bundle.load(source)
-            held = found.session
-            if held != session:
-                raise BadInputError(
-                    f"{source.name} holds the session {held}, not {session}.",
-                    f"Write %copilot_import {source.name} {session} to give it another id.",
-                )
-            if not store.exists(session):
-                self._say(carry.import_bundle(store, source, session, folder)[1])
-                return
-            here = {turn.event_id for turn in self.sessions.turns(session)}
-            if not all(str(e.get("id")) in here for e in found.events if is_prompt(e)):
-                carry.import_bundle(store, source, session, folder)  # says how they differ
-            return
-        turns = _of(session, source)
-        if not turns:
-            raise BadInputError(
-                f"{source.name} carries no turns of {session}.", "Name another file."
-            )
-        if store.exists(session):
-            self._take_in(self.sessions.conversation(session, Terms()), turns)
-            return
-        for line in carry.rebuild(store, session, turns, folder):
-            self._say(line)
-
-    def _read_on(self, conversation: Conversation) -> None:
-        """Take in what the notebook's file knows of a session and this machine does not; once."""
-        path = self.identity.path
-        if conversation.id in self._read or not conversation.exists:
-            return
-        self._read.add(conversation.id)
-        if said := self.sessions.settle(conversation):
-            self._say(said)
-        if path is None or not path.exists():
-            return
-        try:
-            turns = _of(conversation.id, path)
-        except BadInputError as error:  # the session is here: nothing depends on the file
-            self._say(f"What {path.name} carries was not read. {error}")
-            return
-        self._take_in(conversation, turns)
-
-    def _take_in(
-        self, conversation: Conversation, turns: Sequence[EmbeddedTurn], *, quiet: bool = False
-    ) -> None:
-        store, session = self.sessions.store, conversation.id
-        index = conversation.replay.index
-        index.refresh()
-        local = [entry.event for entry in index.entries]
-        known = index.known.union(local)
-        if deleted := store.buried(session):  # an older session of this id, deleted on purpose
-            turns = [turn for turn in turns if turn.at > deleted.isoformat()]
-        if all(turn.event in known for turn in turns):
-            return
-        for other in (*carry.merged(store, session), *store.ids_beginning(f"{session}-kept")):
-            known.update(turn.event_id for turn in self.sessions.turns(other))
-        news = embedded.compare(local, known, turns)
-        if news.added:
-            count = "1 turn" if len(news.added) == 1 else f"{len(news.added)} turns"
-            source = news.added[0].source
-            try:
-                self.sessions.loop.call(conversation.take_in(news.added))
-                was = "was" if len(news.added) == 1 else "were"
-                if not quiet:
-                    self._say(f"{count} of {source} went on from {session} and {was} added to it.")
-            except SessionInUseError as error:
-                self._read.discard(session)
-                self._say(f"{count} of {source} could not be added to {session} yet. {error.what}")
-        for line in carry.branch_off(store, session, news.branches, self.identity.folder):
-            self._say(line)
-
-    def merged(self, session: str) -> list[Conversation]:
-        """Return the other courses of a conversation that notebooks brought."""
-        store, reading = self.sessions.store, Terms(read_only=True)
-        branches = carry.merged(store, session)
-        return [self.sessions.conversation(branch, reading) for branch in branches]
 
     # -- branches --------------------------------------------------------------------------
 
@@ -468,9 +369,20 @@ class Notebook:
         target = check_id(target or f"{session}-branch")
         if target == session or not store.exists(target):
             return target if target == session else ""
-        if store.client_metadata(target).get(BRANCH_OF) != session:
+        family = {session, *self._ancestors(session)}
+        if family.isdisjoint({target, *self._ancestors(target)}):
             raise store.exists_error(target)
         return target
+
+    def _ancestors(self, session: str) -> Iterator[str]:
+        """Yield the sessions that a branch left, nearest first."""
+        seen = {session}
+        while parent := self.sessions.store.client_metadata(session).get(BRANCH_OF):
+            if parent in seen:
+                return
+            seen.add(parent)
+            yield parent
+            session = parent
 
     def enter_branch(self, target: str, *, until: str = "") -> Conversation:
         """Bind to a branch of the conversation, made now if it was not made before.
@@ -494,16 +406,29 @@ class Notebook:
         if not branch:
             branch = target or store.free_id(f"{session}-branch")
             store.fork(session, branch, until=until, metadata={BRANCH_OF: session})
-            self._left = (self._binding, self._terms)
         return self._bind(branch, notebook_id)
 
-    async def leave_branch(self, branch: Conversation) -> None:
-        """Take back `enter_branch`, where it made a branch in which nothing could be asked."""
-        left, self._left = self._left, None
-        if left is not None:
-            await branch.release()
-            self._binding, self._terms = left
-            self.sessions.store.discard(branch.id)
+    def holding(self) -> Holding:
+        """Return how the notebook is bound now, for `leave_branch`."""
+        return self._binding, self._terms
+
+    async def leave_branch(self, branch: Conversation, before: Holding, turns: int) -> None:
+        """Take back a branch that was made for one turn, which failed.
+
+        Parameters
+        ----------
+        branch : Conversation
+        before : tuple
+            What `holding` returned before the branch was entered.
+        turns : int
+            How many it had when it was made: one that was asked in meanwhile stays.
+        """
+        if branch.replay.count() != turns:
+            return
+        if self._binding is not None and self._binding.session == branch.id:
+            self._binding, self._terms = before
+        await branch.release()
+        self.sessions.store.discard(branch.id)
 
     def _bound(self) -> tuple[str, str]:
         if self._binding is None:
@@ -527,6 +452,7 @@ class Notebook:
             raise error
         branch = self._branch(self._binding.session, "fork")
         said = Notice(f"{error.what} This run goes on in a branch of it, {branch}.")
+        self.carried.has_read(branch)  # nothing waits for the loop here: this runs on it
         return self._bind(branch), said
 
     # -- what the file carries ------------------------------------------------------------
@@ -580,11 +506,6 @@ class _Cells:
         if asked is None:
             return False
         return not asked or self._prompt in map(normal, asked)  # of code nobody can tell
-
-
-def _of(session: str, path: Path | None) -> list[EmbeddedTurn]:
-    """Return the turns of a session that a notebook file carries."""
-    return embedded.of_session(embedded.read(path), session) if path is not None else []
 
 
 def _embedded(answer: Answer) -> dict[str, Any]:

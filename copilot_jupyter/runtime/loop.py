@@ -65,6 +65,9 @@ class LoopThread:
         TimeoutError
             If it took longer; it is cancelled then.
         """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("waiting for the loop on its own thread would never end")
         future = self.submit(work)
         try:
             return future.result(timeout)

@@ -476,8 +476,10 @@ class Store:
 
     def discard(self, session_id: str) -> None:
         """Remove a session's folder for good; nothing happens where there is none."""
+        gone = self.folder(session_id).with_name(f".{session_id[:100]}.{uuid.uuid4().hex}")
         with self.writing(), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.folder(session_id))
+            self.folder(session_id).replace(gone)  # at once: a kill leaves no half of it
+            shutil.rmtree(gone)
 
     # -- tombstones ------------------------------------------------------------------------
 

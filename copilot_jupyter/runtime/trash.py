@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 TRASH_DAYS = 7
 
 
+#: Ends the name of a batch that no undo brings back.
+_ASIDE = "aside"
+
+
 class Trash:
     """The sessions moved away together, a folder for each time.
 
@@ -34,7 +38,7 @@ class Trash:
         self._store = store
         self.path = store.ours / "trash"
 
-    def put(self, session_ids: Iterable[str]) -> str:
+    def put(self, session_ids: Iterable[str], *, undoable: bool = True) -> str:
         """Move sessions to the trash together.
 
         Returns
@@ -42,7 +46,8 @@ class Trash:
         str
             The name of the batch, for `restore`.
         """
-        batch = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:6]}"
+        kind = uuid.uuid4().hex[:6] if undoable else _ASIDE
+        batch = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{kind}"
         with self._store.writing():
             target = private_folder(self.path / batch)
             for session_id in session_ids:
@@ -63,7 +68,7 @@ class Trash:
         SessionExistsError
             If one of the ids is in use again; nothing is moved then.
         """
-        batches = self._batches()
+        batches = self._undoable()
         if not batches:
             return []
         entries = sorted(batches[-1].iterdir())
@@ -78,7 +83,7 @@ class Trash:
 
     def last(self) -> str:
         """Return when sessions were last moved here, as an ISO time; "" if none are here."""
-        for batch in reversed(self._batches()):
+        for batch in reversed(self._undoable()):
             with contextlib.suppress(ValueError):
                 made = datetime.strptime(batch.name.split("-")[0], "%Y%m%dT%H%M%S.%f")
                 return made.replace(tzinfo=UTC).isoformat()
@@ -95,6 +100,29 @@ class Trash:
                     gone += [entry.name for entry in batch.iterdir()]
                     shutil.rmtree(batch)
         return gone
+
+    def bring_back(self, session_id: str) -> bool:
+        """Take one session out of the trash; return whether it was there.
+
+        Raises
+        ------
+        SessionExistsError
+            If its id is in use again.
+        """
+        for batch in reversed(self._batches()):
+            entry = batch / session_id
+            if entry.is_dir():
+                if self._store.folder(session_id).exists():
+                    raise self._store.exists_error(session_id)
+                with self._store.writing():
+                    entry.replace(self._store.folder(session_id))
+                    with contextlib.suppress(OSError):  # others are still in it
+                        batch.rmdir()
+                return True
+        return False
+
+    def _undoable(self) -> list[Path]:
+        return [batch for batch in self._batches() if not batch.name.endswith(f"-{_ASIDE}")]
 
     def _batches(self) -> list[Path]:
         return sorted(b for b in self.path.iterdir() if b.is_dir()) if self.path.is_dir() else []

@@ -60,8 +60,9 @@ def lab(tmp_path, model, app, extensions):
 
 
 def errors(page):
-    """Errors of ours; Notebook 7.6 has an uncaught one of its own, with or without us."""
-    return [line for line in page.errors("copilot") if "(reading 'schema')" not in line.text]
+    """Errors of ours; Notebook 7 has uncaught ones of its own, with or without us."""
+    known = ("(reading 'schema')", "(reading 'last_modified')", "debug_request")  # 7.6; 7.2
+    return [line for line in page.errors("copilot") if not any(word in line.text for word in known)]
 
 
 def bind(page, index, session):
@@ -282,6 +283,22 @@ def test_without_the_extension_only_the_first_question_waits(tmp_path, browser, 
         page.close()
 
 
+def ran(page, index):
+    """Wait until a cell shows something, ended or asking; end it, and return its errors."""
+    page._wait(
+        """i => { const cell = window.jupyterapp.shell.currentWidget.content.widgets[i];
+            return cell.model.sharedModel.getSource() === '%copilot_resume'
+                && cell.outputArea.widgets.length > 0; }""",
+        30,
+        "the cell to show something",
+        index,
+    )
+    if "*" in page.prompt(index):
+        page.interrupt()
+        page.wait_done(index)
+    return " ".join(page.error_outputs())
+
+
 @apps
 def test_command_and_button_open_the_sessions(lab, browser, tmp_path):
     lab.write("Open.ipynb", "1", "2")
@@ -292,19 +309,11 @@ def test_command_and_button_open_the_sessions(lab, browser, tmp_path):
     page.type("Copilot sessions")
     page.page.locator(".lm-CommandPalette-item.lm-mod-active", has_text="Copilot sess").wait_for()
     page.press("Enter")
-    ran = "i => { const nb = window.jupyterapp.shell.currentWidget, cell = nb.content.widgets[i];"
-    ran += " return cell.node.querySelector('.jp-InputPrompt').innerText.trim() !== '[ ]:'; }"
-    page._wait(ran, 20, "the cell to run", 1)
-    assert page.source(1) == "%copilot_resume"
-    page.interrupt()  # where it waits for a choice
-    page.wait_done(1)
-    assert "not found" not in " ".join(page.error_outputs())
+    assert "not found" not in ran(page, 1)
 
     page.page.get_by_role("button", name="Copilot sessions").first.click()
-    page._wait(ran, 20, "the cell to run", 2)
+    assert "not found" not in ran(page, 2)
     assert [page.source(i) for i in range(4)] == ["1", *["%copilot_resume"] * 2, "2"]
-    page.interrupt()
-    page.wait_done(2)
     page.screenshot(tmp_path / "sessions.png")
     assert errors(page) == []
     page.close()

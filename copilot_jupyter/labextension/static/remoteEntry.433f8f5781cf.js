@@ -31,7 +31,7 @@ except Exception:
   font-family: var(--jp-ui-font-family); font-size: var(--jp-ui-font-size0); }
 .copilot-status span {
   display: inline-block; max-width: 40ch; overflow: hidden; text-overflow: ellipsis;
-  white-space: nowrap; unicode-bidi: isolate; }
+  white-space: nowrap; unicode-bidi: isolate; line-height: 24px; vertical-align: top; }
 @media print { .copilot-tools, .copilot-replayed { display: none; } }`;
 
   // -- what the application shares ----------------------------------------------------------
