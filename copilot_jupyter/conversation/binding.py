@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-#: Where a binding lies in an output's metadata.
+#: Where a binding lies in an output's metadata, and in the notebook's own.
 METADATA_KEY = "copilot_jupyter"
 
 _RESUME_LINE = re.compile(r"^\s*%copilot_resume\s+([A-Za-z0-9_][A-Za-z0-9_-]*)", re.M)
@@ -114,7 +114,8 @@ def read_notebook(path: Path | None) -> Saved:
     try:
         if path.stat().st_size > _LARGEST:
             return Saved()
-        cells = json.loads(path.read_bytes())["cells"]
+        notebook = json.loads(path.read_bytes())
+        cells = notebook["cells"]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return Saved()
     found: list[tuple[str, int, Binding]] = []
@@ -131,6 +132,8 @@ def read_notebook(path: Path | None) -> Saved:
             if entry is not None:
                 found.append((str(entry.get("at", "")), position, _binding(entry)))
     found.sort(key=lambda item: item[:2])
+    if (entry := _entry(notebook)) is not None:  # the lab extension's; an answer knows better
+        found.insert(0, ("", -1, _binding(entry)))
     lines = [match for source in sources for match in _RESUME_LINE.findall(source)]
     return Saved(
         tuple(binding for _, _, binding in found),

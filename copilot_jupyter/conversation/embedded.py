@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import uuid
+from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -37,6 +38,10 @@ LARGEST_SENT = 8 * 1024
 
 #: A notebook file beyond this many bytes is not read.
 _LARGEST = 200 * 1024 * 1024
+
+#: Bytes that a search through a folder reads in all; older notebooks are not searched. It
+#: holds up a cell, and a folder may hold hundreds of notebooks full of images.
+_SEARCHED = 500 * 1024 * 1024
 
 #: Bytes for the names of tools: they are shown, and nothing is rebuilt from them.
 _TOOLS = 256
@@ -193,14 +198,18 @@ def _few(tools: Sequence[str]) -> list[str]:
 
 
 def _digest(fields: Mapping[str, Any], answer: str) -> str:
-    """Return the digest over everything that a conversation is rebuilt from."""
+    """Return the digest over the answer and every field of the turn.
+
+    The key is among them since it decides which cell the answer serves.
+    """
     content = [
-        *(fields[name] for name in ("session", "event", "parent", "turn", "prompt")),
+        *(fields[name] for name in ("session", "event", "parent", "turn", "key", "prompt")),
         fields.get("sent", ""),
         answer,
         fields["model"],
         fields["at"],
         fields.get("tools", []),
+        fields.get("usage", [0, 0]),
     ]
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
@@ -254,7 +263,8 @@ def find(folder: Path, session_id: str) -> Path | None:
     Parameters
     ----------
     folder : Path
-        Searched itself, not what lies in folders below it.
+        Searched itself, not what lies in folders below it: its notebooks from the one saved
+        last on, up to 500 MB of them in all. What is older is not looked at.
     session_id : str
 
     Returns
@@ -270,7 +280,13 @@ def find(folder: Path, session_id: str) -> Path | None:
     needle = json.dumps(session_id).encode()
     found: list[tuple[int, Path]] = []
     damaged: list[BadInputError] = []
-    for path in _newest_first(folder):
+    left = _SEARCHED
+    for path, size in _newest_first(folder):
+        if size > _LARGEST:
+            continue
+        left -= size
+        if left < 0:
+            break
         try:
             data = _data(path)
         except BadInputError:
@@ -289,15 +305,17 @@ def find(folder: Path, session_id: str) -> Path | None:
     return max(found, key=lambda item: item[0])[1] if found else None
 
 
-def _newest_first(folder: Path) -> list[Path]:
+def _newest_first(folder: Path) -> list[tuple[Path, int]]:
+    """Return the notebooks in a folder, each with its size."""
     found = []
     for path in folder.glob("*.ipynb"):
         try:
             if path.is_file():
-                found.append((path.stat().st_mtime_ns, path))
+                status = path.stat()
+                found.append((status.st_mtime_ns, path, status.st_size))
         except OSError:  # gone meanwhile
             continue
-    return [path for _, path in sorted(found, reverse=True)]
+    return [(path, size) for _, path, size in sorted(found, reverse=True)]
 
 
 def _data(path: Path) -> bytes:
@@ -470,7 +488,9 @@ def chains(turns: Iterable[EmbeddedTurn]) -> list[list[EmbeddedTurn]]:
     Returns
     -------
     list of lists of EmbeddedTurn
-        Longest first, then the one whose last turn is newest.
+        First the one whose last turn is newest, which is the current course: after a rewind
+        the outputs of the cells below still hold the old one, and that may be longer. Of
+        several as new the longest.
 
     Raises
     ------
@@ -482,6 +502,9 @@ def chains(turns: Iterable[EmbeddedTurn]) -> list[list[EmbeddedTurn]]:
 
 def compare(local: Sequence[str], known: Collection[str], turns: Iterable[EmbeddedTurn]) -> News:
     """Return what the turns of one session, out of a notebook, add to what is here.
+
+    Of two conversations that go on where the local one ends, the one whose last turn is
+    newest is added (of two as new the longer); the other is a branch.
 
     Parameters
     ----------
@@ -526,7 +549,7 @@ def _chains(turns: Iterable[EmbeddedTurn], local: Sequence[str]) -> list[list[Em
                 chain.append(nodes[event])
                 event = above[event]
             found.append(chain[::-1])
-    return sorted(found, key=lambda chain: (len(chain), _moment(chain[-1])), reverse=True)
+    return sorted(found, key=lambda chain: (_moment(chain[-1]), len(chain)), reverse=True)
 
 
 def _check_ends(nodes: dict[str, EmbeddedTurn], above: dict[str, str]) -> None:
@@ -538,7 +561,8 @@ def _check_ends(nodes: dict[str, EmbeddedTurn], above: dict[str, str]) -> None:
     for event in reached:  # grows as it goes
         reached += below.get(event, [])
     if len(reached) <= len(nodes):
-        turn = next(turn for event, turn in nodes.items() if event not in set(reached))
+        ends = set(reached)
+        turn = next(turn for event, turn in nodes.items() if event not in ends)
         _refuse(
             f"Turn {turn.turn} in cell {turn.cell + 1} of {turn.source} and the turns before it "
             "follow each other in a circle."
@@ -579,6 +603,11 @@ def _above(nodes: dict[str, EmbeddedTurn], local: Sequence[str]) -> dict[str, st
     above: dict[str, str] = {}
     missing: dict[str, str] = {"": ""}  # turns with one missing parent stay together
     gaps: set[str] = set()
+    levels: dict[int, list[EmbeddedTurn]] = {}  # by number, each in the order of the cells
+    for turn in nodes.values():
+        levels.setdefault(turn.turn, []).append(turn)
+    everything = list(levels.values())
+    moved: dict[int, list[EmbeddedTurn]] = {}  # the same of the turns in `gaps`
     for event, turn in nodes.items():
         parent = turn.parent
         if event in over:
@@ -589,31 +618,43 @@ def _above(nodes: dict[str, EmbeddedTurn], local: Sequence[str]) -> dict[str, st
             above[event] = upto[parent]
         else:
             if parent not in missing:
-                missing[parent] = _nearest(turn, nodes, gaps)
+                missing[parent] = _nearest(turn, everything, moved.get(turn.turn - 1))
             above[event] = missing[parent]
         if above[event] != parent or parent in gaps:
             gaps.add(event)
+            moved.setdefault(turn.turn, []).append(turn)
     return above
 
 
-def _nearest(turn: EmbeddedTurn, nodes: dict[str, EmbeddedTurn], gaps: Collection[str]) -> str:
+def _nearest(
+    turn: EmbeddedTurn,
+    levels: Sequence[Sequence[EmbeddedTurn]],
+    moved: Sequence[EmbeddedTurn] | None,
+) -> str:
     """Return the turn that one without its parent most likely descends from, "" if none can be.
 
     The missing parent had the number before its own, so that another turn of that number
     was none of its ancestors, unless a rebuilding without deleted turns moved the numbers.
+
+    Parameters
+    ----------
+    turn : EmbeddedTurn
+    levels : sequence of sequences of EmbeddedTurn
+        All turns of each number, by number and then by cell.
+    moved : sequence of EmbeddedTurn, optional
+        Those of the number before that follow a gap, by cell.
     """
-    earlier = [
-        other
-        for other in nodes.values()
-        if other.turn < turn.turn - 1 or (other.turn < turn.turn and other.event in gaps)
-    ]
-    if not earlier:
-        return ""
-    nearest = max(
-        earlier,
-        key=lambda other: (other.turn, other.cell < turn.cell, -abs(other.cell - turn.cell)),
-    )
-    return nearest.event
+    level = moved
+    if level is None:
+        below = bisect_left(levels, turn.turn - 1, key=lambda level: level[0].turn)
+        if not below:
+            return ""
+        level = levels[below - 1]
+    # Of one number the nearest above, or else the nearest below.
+    above = bisect_left(level, turn.cell, key=lambda other: other.cell)
+    if above:
+        above = bisect_left(level, level[above - 1].cell, key=lambda other: other.cell)
+    return level[above].event
 
 
 # -- rebuilding --------------------------------------------------------------------------------

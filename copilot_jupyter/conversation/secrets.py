@@ -28,6 +28,13 @@ _MASKS = re.compile(rf"(?:{_MASK.pattern})+")
 _SECRET_NAME = re.compile(
     r"(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|PRIVATE_?KEY)(?:S|KEY)?(?![A-Z])", re.I
 )
+#: Words that tell of a secret only where they stand alone: not in ``MONKEY``, ``COMPASS``,
+#: ``PATH`` or ``XAUTHORITY``; and ``SSH_AUTH_SOCK`` is the path of a socket.
+_MAYBE_SECRET_NAME = re.compile(
+    r"(?<![A-Z0-9])(?:(?<!PUBLIC_)KEY|PAT|PASS|CONNECTION_?STRING|CONN_STR|DSN|AUTH(?!_SOCK))"
+    r"S?(?![A-Z])",
+    re.I,
+)
 _SHORTEST = 8
 #: Values of such variables that say something else, or that any text may hold.
 _WORDS = frozenset(
@@ -42,6 +49,37 @@ _WORDS = frozenset(
 _PLACEHOLDER = re.compile(
     r"\$?\{[^{}]*\}+|\{\{.*\}\}|\$[A-Z_][A-Z0-9_]*|%s|%\(\w+\)s|\*+|\.{3}|…|x{3,}"
 )
+
+#: The same in a list such as ``Server=db;Password=<your password>``.
+_STAND_IN = re.compile(
+    r"\$?\{.*|\$\(.*|\$[A-Za-z_]\w*|%\w+%|<[\w -]*>?|\[[\w -]*\]?|\?|(?i:your)[\w-]*"
+    r"|[:@](?i:pass\w*|pwd?)"
+)
+#: What a template puts into braces; ODBC puts other values into some that hold a ``;``.
+_EXPRESSION = re.compile(r"\{(?:\d*|[A-Za-z_][\w.]*+(?:[(\[].*|(?:![rsa])?(?::.*)?))\}")
+_CALL = re.compile(r"[A-Za-z_][\w.]*+[(\[]")
+_ATTRIBUTE = re.compile(
+    r"(?:self|this|os|sys|env|conf|cfg|config|settings|secrets|args|options|opts|params)\.[\w.]+"
+    r"|[A-Za-z_]\w*\.(?:\w+\.)*(?i:pass\w*|pwd?|secret\w*)"
+)
+#: What a password is said to be, or called, in prose and code.
+_NO_PASSWORDS = _WORDS | {
+    *("yes", "no", "none", "null", "nil", "true", "false", "on", "off", "empty", "ask"),
+    *("pass", "passwd", "pwd", "pw"),
+}
+_A_PATH = re.compile(r"~|\.{0,2}[/\\]|[A-Za-z]:[/\\]|file:")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{40,}={1,2}")
+#: A word, several of them, a number, or an address that names nobody.
+_PLAIN = re.compile(
+    r"(?:[A-Z]?[a-z]+|[A-Z]+)(?:[-_ .,:/](?:[A-Z]?[a-z]+|[A-Z]+))*|[\d.,:+-]+"
+    r"|[A-Za-z][A-Za-z0-9+.-]*://[^@?]*"
+)
+
+#: A list of ``key=value`` is recognized by what stands this near.
+_NEAR = 120
+_BREAK = re.compile(r"\\[nrt]")
+_NEXT = re.compile(r"(?:\s{0,20};\s{0,20}|\s{1,20})[A-Za-z_][\w .-]{0,40}=(?!=)")
+_CLOSED = re.compile(r" {0,4};\s{0,20}(?:\\*[\"'`]|\Z)")
 
 
 def _edge(width: int) -> str:
@@ -76,6 +114,58 @@ def _is_password(found: str) -> bool:
     return not (_MASKS.fullmatch(found) or _PLACEHOLDER.fullmatch(found))
 
 
+def _is_random(found: str) -> bool:
+    """Whether this mixes digits, small and large letters, as no name of a package does."""
+    return all(re.search(kind, found) for kind in ("[0-9]", "[A-Z]", "[a-z]"))
+
+
+def _is_value(found: str) -> bool:
+    """Whether this is a long value itself, and no name of a variable."""
+    return _is_password(found) and bool(re.search(r"[0-9+/=]", found))
+
+
+def _is_listed(found: str) -> bool:
+    """Whether this is a password in a list, and no placeholder, word or code."""
+    if found.startswith("{") and found.endswith("}"):
+        return not (_EXPRESSION.fullmatch(found) or _PLACEHOLDER.fullmatch(found[1:-1]))
+    bare = found.rstrip(",.)!?:")
+    if not bare or bare.lower() in _NO_PASSWORDS:
+        return False
+    if found[-1] in "([,)]}" and _CALL.match(found):
+        return False
+    if "." in bare and _ATTRIBUTE.fullmatch(bare):
+        return False
+    return _is_password(found) and not (_STAND_IN.fullmatch(bare) or _PLACEHOLDER.fullmatch(bare))
+
+
+def _anywhere(_match: re.Match[str]) -> bool:
+    return True
+
+
+def _in_list(match: re.Match[str]) -> bool:
+    """Whether ``password=…`` is one of several ``key=value``, and no argument of a call."""
+    text, (begin, end) = match.string, match.span()
+    if text[begin - 1 : begin] == ";":
+        return True
+    if match["name"].lower() == "pwd" and _A_PATH.match(match["secret"]):
+        return False  # the working directory in a list of variables
+    before = _BREAK.sub("  ", text[max(0, begin - _NEAR) : begin])
+    if before.rstrip().endswith(";") and "=" in before:
+        return True
+    if match["secret"].endswith(","):
+        return False
+    if before[-1:].isspace():
+        last = before.split()[-1:]
+        if last and "=" in last[0][1:] and "==" not in last[0] and not last[0].endswith(","):
+            return True
+    elif before[-1:] not in ("", '"', "'", "`", "="):
+        return False
+    after = _BREAK.sub("  ", text[end : end + _NEAR])
+    if _NEXT.match(after):
+        return True
+    return before[-1:] in ('"', "'", "`") and bool(_CLOSED.match(after))
+
+
 @dataclass(frozen=True)
 class _Kind:
     """A shape that secrets have.
@@ -89,12 +179,15 @@ class _Kind:
         Its group ``secret`` is what is replaced.
     is_secret : callable
         Whether what was found is one after all.
+    fits : callable
+        Whether the match stands where such secrets do.
     """
 
     name: str
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
     is_secret: Callable[[str], bool] = _always
+    fits: Callable[[re.Match[str]], bool] = _anywhere
 
 
 # Each pattern reads a text once: it begins with fixed characters, and a run that turns out
@@ -140,6 +233,27 @@ _TOKENS = (
         ("hf_",),
         re.compile(rf"(?P<secret>hf_{_edge(3)}[A-Za-z0-9]{{20,}})"),
     ),
+    _Kind(
+        "gitlab-token",
+        ("glpat-",),
+        re.compile(r"(?P<secret>glpat-[A-Za-z0-9_-]{20,}(?:\.[0-9a-z]{2}\.[0-9a-z]{7,9})?)"),
+    ),
+    _Kind(
+        "npm-token",
+        ("npm_",),
+        re.compile(rf"(?P<secret>npm_{_edge(4)}[A-Za-z0-9]{{20,}})"),
+    ),
+    _Kind(
+        "pypi-token",
+        ("pypi-",),
+        re.compile(rf"(?P<secret>pypi-{_edge(5)}[A-Za-z0-9_-]{{20,}})"),
+        _is_random,
+    ),
+    _Kind(
+        "stripe-key",
+        ("sk_live_", "rk_live_"),
+        re.compile(rf"(?P<secret>[rs]k_live_{_edge(8)}[A-Za-z0-9]{{16,}})"),
+    ),
 )
 
 #: Kinds told by what stands around the secret, a part of which may be masked already.
@@ -174,6 +288,34 @@ _PLACES = (
             r"(?P<secret>[A-Za-z0-9._~+/=:‹›-]{6,})"
         ),
         _is_password,
+    ),
+    _Kind(
+        "azure-key",
+        ("AccountKey=", "SharedAccessKey="),
+        re.compile(r"(?:Account|SharedAccess)Key=(?P<secret>[\w+/=%.:‹›-]{16,})"),
+        _is_value,
+    ),
+    _Kind(
+        "signature",
+        ("sig=",),
+        # Behind the & of an address, which JSON or HTML may have escaped.
+        re.compile(r"sig=(?:(?<=[?&;]sig=)|(?<=\\u0026sig=))(?P<secret>[\w+/=%.:‹›~-]{16,})"),
+        _is_value,
+    ),
+    _Kind(
+        "password",
+        ("assword=", "ASSWORD=", "wd=", "WD="),
+        re.compile(
+            r"(?P<name>[Pp](?i:assword|asswd|wd))=(?:"
+            # Braces and quotes may hold all that ends a value otherwise; a quote that ends
+            # the text, as in "Password=" + password + ";", is none of them.
+            r"(?P<quote>[\"'])(?=[^\s+,&.)%}\];:|]))?"
+            r"(?P<secret>(?(quote)[^\"'\r\n\\]{1,128}+(?=(?P=quote)(?:[;\s\"'`\\]|\Z))"
+            r"|(?:\{[^{}\r\n\"'`\\]{1,128}\}(?=[;\s\"'`\\]|\Z)"
+            r"|(?:[^\s;\"'`\\]++|\\++(?![\"'`nrt]))++)))(?(quote)(?P=quote))"
+        ),
+        _is_listed,
+        _in_list,
     ),
 )
 
@@ -215,7 +357,8 @@ class Shield:
         return cls(
             (name, value.strip())
             for name, value in environ.items()
-            if _SECRET_NAME.search(name) and _can_be_secret(value.strip())
+            if (_SECRET_NAME.search(name) and _can_be_secret(value.strip()))
+            or (_MAYBE_SECRET_NAME.search(name) and _must_be_secret(value.strip()))
         )
 
     def scrub(self, text: str) -> str:
@@ -269,7 +412,7 @@ class Shield:
         mask = _mask(kind.name)
 
         def replaced(match: re.Match[str]) -> str:
-            if not kind.is_secret(match["secret"]):
+            if not (kind.is_secret(match["secret"]) and kind.fits(match)):
                 return match[0]
             self.count += 1
             begin, end = (place - match.start() for place in match.span("secret"))
@@ -301,6 +444,13 @@ def _can_be_secret(value: str) -> bool:
         return not Path(value).expanduser().exists()
     except (OSError, ValueError, RuntimeError):
         return True
+
+
+def _must_be_secret(value: str) -> bool:
+    """Whether a value is a secret though its name says little."""
+    if _PLAIN.fullmatch(value) or (_A_PATH.match(value) and not _BASE64.fullmatch(value)):
+        return False
+    return _can_be_secret(value)
 
 
 def _spellings(value: str) -> set[str]:

@@ -29,6 +29,8 @@ _LINE = re.compile(
 
 def load(shell: InteractiveShell) -> None:
     """Register the magics, the transformers, the settings and the completion."""
+    if current_desk(shell) is not None:  # the lab extension did it after a restart
+        return
     desk = Desk(shell)  # first: its settings may be refused, and nothing is registered then
     for magics in MAGICS:
         shell.register_magics(magics(desk))

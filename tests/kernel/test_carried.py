@@ -350,7 +350,7 @@ def test_a_merged_file_rebuilds_both_courses_on_a_third_machine(desk, here, merg
     results = [result.ok() for result in notebook.run_all()]
     rebuilt, other = [line for r in results for line in said(r)]
     assert "5 of 5 turns" in rebuilt
-    assert "with 4 turns; it is kept as talk-merged" in other
+    assert "it is kept as talk-merged, 4 turns" in other
     assert here.model.requests == []
     courses = {session: here.prompts(session) for session in here.store.ids()}
     assert courses == {"talk": COURSES["talk-merged"], "talk-merged": COURSES["talk"]}

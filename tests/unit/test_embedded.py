@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import time
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from copilot_jupyter.conversation.embedded import (
     entry,
     events_of,
     find,
+    of_session,
     read,
     turn_events,
 )
@@ -158,7 +160,7 @@ def test_an_entry_holds_what_only_some_turns_have():
 
 def test_the_digest_does_not_change_between_versions():
     made = entry(asked(1, prompt="Größe\u2028?"), session="s1", parent="", key=KEY)
-    assert made["digest"] == "28c4bbf9217e27bbb387873a9761df75"
+    assert made["digest"] == "1889b97087158a26fbc33014a000e469"
 
 
 def test_an_entry_is_small_beside_the_prompt():
@@ -248,6 +250,16 @@ def test_turns_come_in_the_order_of_their_cells_and_of_any_session(file):
         ("s3", 9, 0),
         ("s1", 1, 2),
     ]
+
+
+def test_a_cell_is_read_with_its_id_and_whether_it_is_whole(file):
+    sources = ["%%copilot\nhi", ["\n", " %%copilot -m x\n", "hi"], "x = 1\n%copilot hi", None]
+    cells = [code(output(asked(n))) | {"source": s} for n, s in enumerate(sources, 1)]
+    for name, cell in zip(["one", "two", "three"], cells, strict=False):
+        cell["id"] = name
+    found = read(save(file, *cells))
+    assert [turn.cell_id for turn in found] == ["one", "two", "three", ""]
+    assert [turn.whole for turn in found] == [True, True, False, False]
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
@@ -348,7 +360,9 @@ def test_an_answer_that_was_changed_is_named(file):
     assert "clear that cell's output" in error.do
 
 
-@pytest.mark.parametrize("name", ["session", "event", "parent", "prompt", "sent", "model", "at"])
+@pytest.mark.parametrize(
+    "name", ["session", "event", "parent", "key", "prompt", "sent", "model", "at"]
+)
 @given(text=st.text())
 def test_a_text_that_was_changed_is_refused(tmp_path_factory, name, text):
     if text == WHOLE["metadata"][METADATA_KEY][name]:
@@ -367,6 +381,9 @@ def test_a_text_that_was_changed_is_refused(tmp_path_factory, name, text):
         {"tools": []},
         {"tools": ["view", "view"]},
         {"sent": ""},
+        {"key": "f" * 32},
+        {"usage": [1, 3]},
+        {"usage": [0, 0]},
         {"digest": "0" * 32},
         {"digest": ""},
     ],
@@ -374,6 +391,10 @@ def test_a_text_that_was_changed_is_refused(tmp_path_factory, name, text):
 )
 def test_another_value_is_refused(file, fields):
     assert refused(changed(file, **fields)).what.endswith("was changed since it was written.")
+
+
+def test_tokens_that_were_added_are_refused(file):
+    assert "was changed" in refused(save(file, code(output(asked(1), usage=[1, 2])))).what
 
 
 def test_fields_of_later_versions_and_of_the_binding_are_free(file):
@@ -556,6 +577,62 @@ def test_a_huge_notebook_is_not_searched(tmp_path, monkeypatch):
     assert find(tmp_path, "s1") is None
 
 
+def test_a_search_reads_the_newest_notebooks_up_to_a_budget(tmp_path, monkeypatch):
+    old = save(tmp_path / "old.ipynb", *conversation(2))
+    new = save(tmp_path / "new.ipynb", *conversation(1))
+    other = save(tmp_path / "other.ipynb", *conversation(1, "s2"))
+    for age, path in enumerate((other, new, old)):
+        os.utime(path, (1000 - age, 1000 - age))
+    sizes = [path.stat().st_size for path in (other, new, old)]
+    for budget, found in ((3, old), (2, new), (1, None), (0, None)):
+        monkeypatch.setattr(embedded, "_SEARCHED", sum(sizes[:budget]))
+        assert find(tmp_path, "s1") == found
+    read_files = []
+    monkeypatch.setattr(embedded, "_data", lambda path: read_files.append(path.name) or b"")
+    monkeypatch.setattr(embedded, "_SEARCHED", sum(sizes) - 1)
+    assert find(tmp_path, "s1") is None
+    assert read_files == ["other.ipynb", "new.ipynb"]
+
+
+def test_a_huge_notebook_does_not_use_up_the_search(tmp_path, monkeypatch):
+    good = save(tmp_path / "good.ipynb", *conversation(1))
+    os.utime(good, (1000, 1000))
+    save(tmp_path / "huge.ipynb", *conversation(9))
+    monkeypatch.setattr(embedded, "_LARGEST", good.stat().st_size)
+    monkeypatch.setattr(embedded, "_SEARCHED", good.stat().st_size)
+    assert find(tmp_path, "s1") == good
+
+
+# -- sessions ---------------------------------------------------------------------------------
+
+
+def test_a_branch_has_the_turns_that_it_shares_with_the_session_it_left():
+    turns = [
+        node("1"),
+        node("2", "1"),
+        node("3", "2"),
+        node("3b", "2", session="s1-b"),
+        node("4b", "3b", session="s1-b"),
+        node("5c", "4b", session="s1-c"),
+        node("1x", session="other"),
+    ]
+    found = of_session(turns, "s1-c")
+    assert [turn.event for turn in found] == ["1", "2", "3b", "4b", "5c"]
+    assert {turn.session for turn in found} == {"s1-c"}
+    assert names(chains(found)) == ["1 2 3b 4b 5c"]
+    assert [turn.event for turn in of_session(turns, "s1-b")] == ["1", "2", "3b", "4b"]
+    assert of_session(turns, "s1") == turns[:3]
+    assert of_session(turns, "none") == []
+    assert turns[0].session == "s1"
+
+
+def test_a_branch_ends_where_a_shared_turn_is_missing_and_may_go_in_a_circle():
+    turns = [node("1"), node("3", "2"), node("4b", "3", session="b")]
+    assert [turn.event for turn in of_session(turns, "b")] == ["3", "4b"]
+    turns = [node("1", "2"), node("2", "1"), node("3b", "2", session="b")]
+    assert [turn.event for turn in of_session(turns, "b")] == ["1", "2", "3b"]
+
+
 # -- conversations ----------------------------------------------------------------------------
 
 
@@ -605,6 +682,27 @@ def test_conversations_that_diverged_are_told_apart(links, found):
     assert names(chains(nodes(*links.split()))) == found
 
 
+def test_after_a_rewind_the_new_course_comes_before_the_longer_old_one():
+    late = (NOON + timedelta(days=1)).isoformat()
+    old = nodes("1", "2<1", "3<2", "4<3", "5<4")
+    new = node("2x", "1", cell=1, at=late)
+    assert names(chains([*old, new])) == ["1 2x", "1 2 3 4 5"]
+    # The second cell was run again: its old turn is gone, those below are still there.
+    kept = [turn for turn in old if turn.event != "2"]
+    assert names(chains([*kept, new])) == ["1 2x", "1 3 4 5"]
+    news = compare(["1"], (), [*old, new])
+    assert names([news.added]) == ["2x"]
+    assert names(news.branches) == ["1 2 3 4 5"]
+
+
+def test_of_two_as_new_the_longer_comes_first():
+    at = NOON.isoformat()
+    turns = [dataclasses.replace(t, at=at) for t in nodes("1", "2a<1", "2b<1", "3b<2b")]
+    assert names(chains(turns)) == ["1 2b 3b", "1 2a"]
+    zone = dataclasses.replace(turns[1], at="2026-11-22T14:00:00.123457+02:00")
+    assert names(chains([turns[0], zone, *turns[2:]])) == ["1 2a", "1 2b 3b"]
+
+
 def test_of_two_as_long_the_newer_comes_first():
     late = (NOON + timedelta(days=1)).isoformat()
     unknown = node("2c", "1", at="")
@@ -616,6 +714,25 @@ def test_turns_that_follow_each_other_in_a_circle_are_refused():
     for links in (["1", "2<3", "3<2"], ["2<2"], ["1<2", "2<1", "3<2"]):
         with pytest.raises(BadInputError, match="in a circle"):
             chains(nodes(*links))
+
+
+def test_the_nearest_turn_is_of_the_highest_number_and_then_of_the_cell_above():
+    def parent(cell: int, *others: EmbeddedTurn) -> str:
+        (chain,) = [c for c in chains([*others, node("9", "8", cell=cell)]) if c[-1].event == "9"]
+        return chain[-2].event
+
+    others = [node("5a", cell=4), node("5b", cell=8), node("5c", cell=8), node("4", cell=10)]
+    assert [parent(cell, *others) for cell in (0, 4, 5, 8, 9, 99)] == [
+        *("5a", "5a", "5a", "5a", "5b", "5b")
+    ]
+
+
+def test_time_grows_with_the_gaps_and_not_with_their_square():
+    turns = [node(str(n), str(n - 1), cell=n) for n in range(2, 20_000, 2)]
+    began = time.process_time()
+    (chain,) = chains(turns)
+    assert len(chain) == len(turns)
+    assert time.process_time() - began < 2
 
 
 @given(st.sets(st.integers(1, 30), min_size=1), st.randoms(use_true_random=False))

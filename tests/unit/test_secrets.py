@@ -39,6 +39,12 @@ TOKENS = [
     ("xoxp-1234567890-" + RANDOM, "slack-token"),
     ("AIza" + RANDOM + "_-" + RANDOM[:13], "google-key"),
     ("hf_" + RANDOM + RANDOM[:14], "huggingface-token"),
+    ("glpat-" + RANDOM, "gitlab-token"),
+    ("glpat-" + RANDOM + "_-" + RANDOM + ".01.1a2b3c4d5", "gitlab-token"),
+    ("npm_" + RANDOM + RANDOM[:16], "npm-token"),
+    ("pypi-" + "AgEIcHlwaS5vcmc" + RANDOM * 3 + "-_", "pypi-token"),
+    ("sk_" + "live_" + RANDOM, "stripe-key"),
+    ("rk_" + "live_" + RANDOM, "stripe-key"),
     (JWT, "jwt"),
     (PEM.format("", RANDOM * 3), "private-key"),
     (PEM.format("OPENSSH ", RANDOM * 3), "private-key"),
@@ -89,6 +95,9 @@ def test_a_token_is_replaced_wherever_it_stands(secret, kind, around):
         f"half_{RANDOM} and chf_{RANDOM}",
         "hf_hub_download_and_something_else(hf_token)",
         "AIza, AIzaTooShort",
+        "glpat-short, npm_config_registry_of_the_project, npm_short, sk_live_short",
+        "pypi-publish-action-for-all-projects-2024 and https://pypi.org/p/pypi-a",
+        f"risk_live_{RANDOM} and mypypi-{RANDOM}",
         "a header such as -----BEGIN PRIVATE KEY----- is only its first line",
         "-----BEGIN CERTIFICATE-----\n" + RANDOM * 3 + "\n-----END CERTIFICATE-----",
         "Authorization: Bearer {token}, Authorization: Bearer $TOKEN, Authorization: Bearer <it>",
@@ -149,6 +158,106 @@ def test_the_token_of_an_authorization_header_is_replaced(before, after):
     assert shield.count == 1
 
 
+LISTS = [
+    ("Server=db;Database=x;User Id=ana;Password={};Encrypt=yes", "p@ss,w0rd!"),
+    ("Server=db;User Id=ana;Password={};", "p"),
+    ("Server=db; Uid=ana; Pwd={}; Port=1", "hunter"),
+    ("DRIVER={{ODBC}};UID=ana;PWD={}", "abc/d+e=="),
+    ("DRIVER=x;UID=ana;PWD={};Port=1", "{a;b c!}"),
+    ("DRIVER=x;UID=ana;PWD={};Port=1", "/starts-as-a-path"),
+    ("Password={};Server=db", "s3cret"),
+    ('c = "Password={};"', "s3cret"),
+    ('c += ";Password={}"', "s3cret"),
+    ("c = 'Server=db;\n   PASSWORD={}'", "s3cret"),
+    ("Server=db;Password='{}';Port=1", "a;b c"),
+    ('Server=db;Password="{}"', "a;b c"),
+    ("host=db user=ana password={} dbname=x", "hunter"),
+    ("password={} host=db", "hunter22"),
+    ('psql "host=db password={}"', "it$elf"),
+    ('{{"a": "host=db password={}", "b": 1}}', "abc"),
+    ('{{\\"a\\": \\"host=db password={}\\"}}', "abc"),
+    ("host=db password='{}' dbname=x", "a b"),
+    ("host=db\nuser=ana\npassword={}\n", "hunter22"),
+    ("a\\nhost=db\\npassword={}\\nuser=ana", "hunter22"),
+    ("host=db passwd={} x=1", "a\\b"),
+    ("host=‹secret:X› password={}", "abc"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), LISTS)
+def test_the_password_in_a_list_is_replaced(before, after):
+    shield = Shield()
+    assert shield.scrub(before.format(after)) == before.format("‹secret:password›")
+    assert shield.count == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password=yes, and Password=no; or pwd=x",
+        "with user=ana password=None, or password=yes",
+        "connect(host=h, password=None)",
+        "connect(host=h, password=pw, user=u)",
+        "connect(host=h,\n    password=pw,\n    user=u,\n)",
+        "connect(host='h', password='pw')",
+        "connect(password=pw,user=u, port=5)",
+        'connect(user=x, password=os.environ["PW"])',
+        'user=os.environ["U"]; password=os.environ["P"]; x=1',
+        "user=input()\npassword=getpass.getpass()\n",
+        "user=cfg.user\npassword=cfg.secret_of_the_db\n",
+        'f"host={host} password={password} port={port}"',
+        "f\"Server={s};Password={os.environ['PW']};Port=1\"",
+        'f"Server={s};Pwd={pw!r:>10};Port={port}"',
+        'f"Server={s};Pwd={self.pw()}{x};Port={port}"',
+        '"host=%s password=%s port=%s" % x',
+        '"Server=x;Password=" + password + ";Port=1"',
+        '"Server=x;Password="+password+";Port=1"',
+        "'Server=x;Password=' + password + ';Port=1'",
+        "host=db password=$PASSWORD user=x, host=db password=$(cat pw) user=x",
+        "host=db password=$password user=${PASSWORD:-none} password=${PASSWORD:-none} x=1",
+        "Server=x;Password=<your password>;Pwd=[password];Password=***;Pwd=;",
+        "Server=x;Password=your_password;Password=...;Pwd=%PWD%;password=xxxx;",
+        "Server=x;Password=‹secret:password›;Pwd=‹secret:X›‹secret:Y›;",
+        "HOME=/home/ana\nPWD=/home/ana/work\nOLDPWD=/home/ana\nSHELL=/bin/sh",
+        "a=1 mypassword=abc b=2, --x=1 a.password=abc b=2",
+        "x==1 password==2 y==3",
+        "AccountKey=key; AccountKey={account_key}; AccountKey=<the key>; AccountKey=",
+        "f(AccountKey=storage_account_primary_key)",
+        "SharedAccessKeyName=RootManageSharedAccessKey; SharedAccessKey=...",
+        "https://h/x?sig={signature} &sig=short sig=inspect.signature2(function)",
+        f"?design={RANDOM} ?mysig={RANDOM}",
+    ],
+)
+def test_what_is_no_password_in_a_list_stays(text):
+    shield = Shield()
+    assert shield.scrub(text) == text
+    assert shield.count == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "kind"),
+    [
+        ("AccountName=x;AccountKey={};EndpointSuffix=core", "azure-key"),
+        ("Endpoint=sb://h/;SharedAccessKeyName=Root;SharedAccessKey={}", "azure-key"),
+        ("https://h.blob.core.windows.net/c?sv=2022&sig={}&se=1", "signature"),
+        ("<https://h/c?sig={}>", "signature"),
+        ('"https://h/c?sv=1\\u0026sig={}\\u0026se=1"', "signature"),
+        ("https://h/c?sv=1&amp;sig={}&amp;se=1", "signature"),
+        ("SharedAccessSignature sr=h&sig={}&se=1", "signature"),
+    ],
+)
+@pytest.mark.parametrize("secret", [RANDOM + "+/" + RANDOM + "==", RANDOM + "%2B%2f%3D"])
+def test_the_keys_of_azure_are_replaced(before, kind, secret):
+    shield = Shield()
+    assert shield.scrub(before.format(secret)) == before.format(f"‹secret:{kind}›")
+    assert shield.count == 1
+
+
+def test_a_key_of_azure_that_is_masked_in_part_goes_whole():
+    text = f"AccountKey={RANDOM}hunter-22{RANDOM}=="
+    assert scrubbed(text, MY_TOKEN="hunter-22") == "AccountKey=‹secret:azure-key›"
+
+
 def test_a_known_token_in_a_header_or_an_address_keeps_its_own_name():
     assert scrubbed(f"Authorization: Bearer {GITHUB}") == (
         "Authorization: Bearer ‹secret:github-token›"
@@ -200,6 +309,9 @@ def test_a_private_key_that_is_cut_off_goes_and_the_prose_behind_stays():
         *("GH_TOKEN", "MY_SECRET", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "PGPASSWORD", "PASSWD"),
         *("OPENAI_API_KEY", "SOMEAPIKEY", "AWS_CREDENTIALS", "CREDENTIAL", "SSH_PRIVATE_KEY"),
         *("npm_config__authtoken", "SECRETKEY", "TOKEN_2", "API_KEYS"),
+        *("AZURE_STORAGE_KEY", "GITLAB_PAT", "DB_PASS", "OPENAI_KEY", "KEY", "SSH_KEY_2"),
+        *("SQL_CONNECTION_STRING", "ConnectionStrings__Default", "PG_CONN_STR", "SENTRY_DSN"),
+        *("AUTH", "BASIC_AUTH", "NPM_AUTH", "STORAGE_KEY1", "db_pass"),
     ],
 )
 def test_the_value_of_a_variable_that_holds_a_secret_is_replaced(name):
@@ -211,7 +323,12 @@ def test_the_value_of_a_variable_that_holds_a_secret_is_replaced(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["PATH", "HOME", "TOKENIZERS_PARALLELISM", "SECRETARY", "PASSWORDLESS_X", "KEYBOARD"]
+    "name",
+    [
+        *("PATH", "HOME", "TOKENIZERS_PARALLELISM", "SECRETARY", "PASSWORDLESS_X", "KEYBOARD"),
+        *("MONKEY", "COMPASS", "SSH_AUTH_SOCK", "XAUTHORITY", "PASSENGER", "KEYBOARD_LAYOUT"),
+        *("AUTHOR", "MY_PATTERN", "SSH_PUBLIC_KEY", "PATCH", "BYPASS_X", "GIT_AUTHOR_NAME"),
+    ],
 )
 def test_the_values_of_other_variables_stay(name):
     assert scrubbed("hunter-22", **{name: "hunter-22"}) == "hunter-22"
@@ -221,6 +338,35 @@ def test_the_values_of_other_variables_stay(name):
 def test_values_that_any_text_may_hold_stay(value):
     text = f"<{value}> or <{value.strip()}>"
     assert scrubbed(text, MY_TOKEN=value) == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "/run/missing/agent.1234",
+            "~/missing/key2.pem",
+            "./key2.pem",
+            "..\\key2",
+            "C:\\key2.pem",
+        ),
+        *("device-code", "BASIC_AUTH_ONLY", "Some Words", "login.example.com", "123456789012"),
+        *("127.0.0.1:8080", "https://host2.example.com:80/a2", "short1", "disabled", "file:key2"),
+    ],
+)
+def test_of_a_name_that_says_little_only_what_looks_like_a_secret_goes(value):
+    assert scrubbed(f"<{value}>", MY_AUTH=value, MY_KEY=value) == f"<{value}>"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("hunter-22", "/" + RANDOM * 4 + "a/b==", RANDOM, "AbCdEfGhIjKlMnOp", "pass word!"),
+        *("https://abc@sentry.io/1", "Server=db;Pwd=abc", "postgres://a:b@h/d", "https://h/?key=a"),
+    ],
+)
+def test_of_a_name_that_says_little_a_secret_goes(value):
+    assert scrubbed(f"<{value}>", MY_DSN=value) == "<‹secret:MY_DSN›>"
 
 
 def test_a_path_that_exists_is_no_secret_and_one_that_does_not_may_be(tmp_path: Path):
@@ -309,6 +455,7 @@ ENVIRON = {
     "MY_TOKEN": "hunter-22",
     "API_KEY": "22-secret:",
     "DB_PASSWORD": "password-authorization",
+    "STORAGE_KEY": "d=1;Pwd=",
 }
 PIECES = st.one_of(
     st.sampled_from(
@@ -317,6 +464,8 @@ PIECES = st.one_of(
             *ENVIRON.values(),
             *("‹secret:", "›", "‹", "‹secret:x›", "‹secret:MY_TOKEN›", "‹secret:github-token›"),
             *("a://u:", "@h", ":", "/", "Authorization: Bearer ", "eyJ", "sk-", ".", "-", "\\n"),
+            *("Password=", ";Pwd=", " password=", "host=db ", ";", "'", '"', "{", "}", "\\", ","),
+            *("AccountKey=", "SharedAccessKey=", "&sig=", "=", "pypi-", "npm_", "sk_live_"),
             *("-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", RANDOM, "ghp_", " "),
         ]
     ),
@@ -348,6 +497,17 @@ def test_something_is_counted_exactly_if_something_changed(text):
     assert (shield.scrub(text) != text) == (shield.count > 0)
 
 
+@given(
+    st.lists(PIECES, max_size=4).map("".join),
+    st.text("abcABC123!#^&*-_", min_size=1).map(lambda text: f"x9{text}Z"),
+    st.sampled_from(["Password", "Pwd", "PWD", "password"]),
+    st.lists(PIECES, max_size=4).map("".join),
+)
+def test_no_password_in_a_list_gets_through(before, password, name, after):
+    found = Shield().scrub(f"{before};{name}={password};{after}")
+    assert f"{name}={password};" not in found or password in before + after
+
+
 # -- time -------------------------------------------------------------------------------------
 
 PROSE = "The fox: print(df.head()) # authorization eyJ sk- AKIA hf_ ghp_ ://a PRIVATE KEY\n"
@@ -360,12 +520,18 @@ PROSE = "The fox: print(df.head()) # authorization eyJ sk- AKIA hf_ ghp_ ://a PR
         *("a://b:c", "a://b:", "‹secret:", "a://‹secret:a›:", "ghp_", "AIza", "hf_", "xoxb-", "@"),
         *("Authorization: ", "Authorization: Bearer a ", " sk-ab", "-----BEGIN PRIVATE KEY-----A"),
         *("\\n", "AKIA", "[", "5678", "hunter-2", "‹secret:a›"),
+        *("Password=", ";Password=", "a=b password=c ", ";Pwd=a", ";Pwd=\\", ";Pwd={", ";Pwd={a.b"),
+        *(";Pwd='", ";Pwd='a", ' password="a', "a=", "a=;", "\\", "{", "(", ")", "a.", "a("),
+        *("AccountKey=", "AccountKey=a ", "?sig=", "&sig=a", "glpat-", "npm_", "pypi-", "pypi-A1"),
+        *("sk_live_", "sk_live_a", f"pypi-{RANDOM[1:].lower()} ", "password=c"),
     ],
 )
 def test_time_grows_with_the_text_and_not_with_its_square(piece):
     shield = Shield.of(ENVIRON)
     began = time.process_time()
     shield.scrub(piece * (1_000_000 // len(piece)))
+    for name in (";Password=", "a=b password=", ";Pwd={", ";Pwd='", "AccountKey=", "&sig="):
+        shield.scrub(name + piece * (200_000 // len(piece)))
     shield.scrub("a://b:" + piece * (200_000 // len(piece)))
     shield.scrub("-----BEGIN PRIVATE KEY-----" + piece * (200_000 // len(piece)))
     assert time.process_time() - began < 5
