@@ -39,6 +39,10 @@ def remake(path: Path, runtime: Path) -> None:
     [session] = set(re.findall(r"^%copilot_resume (\S+)", sources(notebook), re.M))
     bundle = HERE / f"{session}.copilot.jsonl"
     bundle.unlink(missing_ok=True)
+    for cell in notebook.cells:  # what it carries would be answer enough
+        if cell.cell_type == "code":
+            cell.outputs = []
+    nbformat.write(notebook, path)
     with tempfile.TemporaryDirectory() as folder, LocalModel() as model:
         live = {
             "COPILOT_HOME": f"{folder}/live",
