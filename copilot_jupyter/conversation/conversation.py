@@ -24,7 +24,6 @@ from copilot_jupyter.errors import (
     ReadOnlyError,
     RuntimeDiedError,
     SessionDamagedError,
-    SessionError,
     SessionInUseError,
     SessionTakenError,
     StateFolderError,
@@ -33,10 +32,10 @@ from copilot_jupyter.events import Notice, Progress, Provider, Turn, TurnEvent
 from copilot_jupyter.runtime.provider import resolve
 from copilot_jupyter.runtime.session import to_the_end
 
-from . import carry, kept, transcript
+from . import carry, kept, mend, transcript
 from .answer import Answer
 from .lock import Owner, SessionLock, lock_file, this_place
-from .question import Question
+from .question import Question, checked
 from .records import Record
 from .replay import Place, Replay
 
@@ -219,7 +218,7 @@ class Conversation:
         """
         if isinstance(question, str):
             question = Question(question, model=model)
-        question = replace(question, prompt=check_prompt(question.prompt))
+        question = replace(question, prompt=checked(question.prompt))
         place = place or Place()
         if self.terms.read_only:
             raise ReadOnlyError(
@@ -467,12 +466,12 @@ class Conversation:
                 self.id, provider, self.terms.folder, create=self.terms.create
             )
         except SessionDamagedError:
-            if not mend_workspace(self._store, self.id):
+            if not mend.workspace(self._store, self.id):
                 raise
             emit(Notice(f"The workspace.yaml of {self.id} could not be read; it was set aside."))
             live = await self._runtime.open(self.id, provider, self.terms.folder)
         if live.recovered:
-            emit(Notice(_damaged(self.id, live.recovered)))
+            emit(Notice(mend.said(self.id, live.recovered)))
         return live
 
     def _mend(self, emit: Emit) -> None:
@@ -484,7 +483,7 @@ class Conversation:
             return
         if journal.bad_lines:
             self._store.write_journal(self.id, journal.events)
-            emit(Notice(_damaged(self.id, journal.bad_lines)))
+            emit(Notice(mend.said(self.id, journal.bad_lines)))
         elif journal.events[0]["data"].get("sessionId") != self.id:
             self._store.write_journal(self.id, journal.events)
             emit(Notice(f"The transcript of {self.id} named another session; it was put right."))
@@ -684,83 +683,6 @@ class Conversation:
             return False
 
 
-def check_prompt(prompt: str) -> str:
-    """Return a prompt that can be sent: not empty, and valid Unicode.
-
-    Raises
-    ------
-    BadInputError
-        If there is nothing in it.
-    """
-    if not prompt.strip():
-        raise BadInputError("The prompt is empty.", "Write it below the %%copilot line.")
-    # Half of a surrogate pair is no text, and the runtime would refuse the whole message.
-    return prompt.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def mend_workspace(store: Store, session_id: str) -> bool:
-    """Set a ``workspace.yaml`` that the runtime refuses aside; it writes a new one.
-
-    Returns
-    -------
-    bool
-        Whether there was one to set aside.
-    """
-    if not store.has_unreadable_workspace(session_id):
-        return False
-    store.set_aside(session_id, "workspace.yaml")
-    return True
-
-
-def mend_transcript(store: Store, session_id: str) -> list[str]:
-    """Repair a transcript that the runtime refuses; the damaged file is kept beside it.
-
-    Parameters
-    ----------
-    store : Store
-    session_id : str
-
-    Returns
-    -------
-    list of str
-        What was done, a line each; empty where nothing was wrong.
-
-    Raises
-    ------
-    SessionInUseError
-        If another process has the session open: a transcript in use is never touched.
-    SessionError
-        If there is nothing left to repair.
-    """
-    journal = store.journal(session_id)
-    events = list(journal.events)
-    done = []
-    if journal.bad_lines:
-        done.append(f"{len(journal.bad_lines)} damaged lines were left out")
-    if not journal.has_start:
-        if not events:
-            raise SessionError(
-                f"The transcript of {session_id} holds nothing that can be read.",
-                f"Delete it with %copilot_delete {session_id}.",
-            )
-        folder = str(store.workspace(session_id).get("cwd") or "")
-        at = str(events[0].get("timestamp") or datetime.now(UTC).isoformat())
-        events.insert(0, transcript.start_event(session_id, at, folder))
-        done.append("the missing first event was written anew")
-    elif events[0]["data"].get("sessionId") != session_id:
-        done.append("its id was put right")
-    if done:
-        if holders := store.holders(session_id):
-            raise SessionInUseError(
-                f"The session {session_id} is open in {holders[0]}.",
-                "Close it there before it is repaired.",
-            )
-        store.write_journal(session_id, events)
-    if mend_workspace(store, session_id):
-        done.append("an unreadable workspace.yaml was set aside")
-    return done
-
-
 def _died_in_turn(*, restarted: bool) -> RuntimeDiedError:
     became = (
         "it was restarted, and nothing of the turn was kept"
@@ -778,13 +700,6 @@ def _end(pid: int) -> None:
         process = psutil.Process(pid)
         if "copilot" in process.name():
             process.kill()
-
-
-def _damaged(session_id: str, lines: Sequence[int]) -> str:
-    return (
-        f"The transcript of {session_id} was damaged (line {', '.join(map(str, lines))}); the rest "
-        "is whole and the damaged file is kept beside it."
-    )
 
 
 def _short(text: str) -> str:

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.conversation.conversation import mend_transcript
+from copilot_jupyter.conversation import mend
 from copilot_jupyter.conversation.lock import SessionLock, lock_file
 from copilot_jupyter.conversation.transcript import dangling
 from copilot_jupyter.errors import CopilotError
@@ -155,7 +155,7 @@ def _transcript(sessions: Sessions, session_id: str, *, fix: bool) -> Check:
     if store.has_unreadable_workspace(session_id):
         wrong.append("workspace.yaml cannot be read")
     if wrong and fix:
-        done = mend_transcript(store, session_id)
+        done = mend.journal(store, session_id)
         return Check("transcript", ok=True, found=f"repaired: {'; '.join(done)}")
     if wrong:
         return Check(

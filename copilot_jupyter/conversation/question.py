@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from copilot_jupyter.errors import BadInputError
+
 #: Addresses in a repr change with every process and say nothing.
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
@@ -56,6 +58,20 @@ class Question:
     def content(self) -> str:
         """A digest of the text as sent, addresses masked."""
         return content_of(self.text)
+
+
+def checked(prompt: str) -> str:
+    """Return a prompt that can be sent: not empty, and valid Unicode.
+
+    Raises
+    ------
+    BadInputError
+        If there is nothing in it.
+    """
+    if not prompt.strip():
+        raise BadInputError("The prompt is empty.", "Write it below the %%copilot line.")
+    # Half of a surrogate pair is no text, and the runtime would refuse the whole message.
+    return prompt.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def key_of(prompt: str) -> str:

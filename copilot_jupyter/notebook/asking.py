@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.conversation.answer import Answer
-from copilot_jupyter.conversation.conversation import Instead, check_prompt
+from copilot_jupyter.conversation.conversation import Instead
+from copilot_jupyter.conversation.question import checked
 from copilot_jupyter.errors import NotAnsweredError, SessionInUseError
 from copilot_jupyter.events import Notice
 from copilot_jupyter.runtime.session import to_the_end
@@ -71,7 +72,7 @@ class Asking:
     """
 
     def __init__(self, notebook: Notebook, settings: Copilot, request: Request) -> None:
-        check_prompt(request.question.prompt)
+        checked(request.question.prompt)
         self._notebook = notebook
         self._request = request
         front_end = notebook.front_end

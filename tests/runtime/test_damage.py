@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from scripted_model import ScriptedModel
 
-from copilot_jupyter.conversation.conversation import Terms, mend_transcript
+from copilot_jupyter.conversation import mend
+from copilot_jupyter.conversation.conversation import Terms
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.errors import (
     CopilotError,
@@ -246,7 +247,7 @@ def test_the_first_line(damaged: Damaged, damage: Callable[[Lines], Lines]) -> N
     assert damaged.journal.read_bytes() == content  # not touched unasked
     assert [turn.prompt for turn in damaged.sessions.turns(ID)] == PROMPTS  # and readable
 
-    done = mend_transcript(damaged.sessions.store, ID)
+    done = mend.journal(damaged.sessions.store, ID)
     assert "the missing first event was written anew" in done
     assert damaged.kept_beside(content)
     damaged.goes_on(PROMPTS, ANSWERS)
@@ -259,7 +260,7 @@ def test_a_byte_order_mark(damaged: Damaged) -> None:
     try:
         damaged.ask("probe")
     except SessionDamagedError:
-        mend_transcript(damaged.sessions.store, ID)
+        mend.journal(damaged.sessions.store, ID)
         damaged.goes_on(PROMPTS, ANSWERS)
     else:
         assert damaged.model.requests[-1].prompts == [*PROMPTS, "probe"]
@@ -281,7 +282,7 @@ def test_the_id_of_another_session_mended_by_the_doctor(damaged: Damaged) -> Non
     first = json.loads(damaged.lines[0])
     first["data"]["sessionId"] = "the-original"
     content = damaged.write([json.dumps(first).encode() + b"\n", *damaged.lines[1:]])
-    assert mend_transcript(damaged.sessions.store, ID) == ["its id was put right"]
+    assert mend.journal(damaged.sessions.store, ID) == ["its id was put right"]
     assert damaged.kept_beside(content)
     damaged.goes_on(PROMPTS, ANSWERS)
     assert damaged.notices == []
@@ -289,7 +290,7 @@ def test_the_id_of_another_session_mended_by_the_doctor(damaged: Damaged) -> Non
 
 def test_nothing_is_mended_that_is_whole(damaged: Damaged) -> None:
     before = sorted(path.name for path in damaged.folder.iterdir())
-    assert mend_transcript(damaged.sessions.store, ID) == []
+    assert mend.journal(damaged.sessions.store, ID) == []
     assert sorted(path.name for path in damaged.folder.iterdir()) == before
 
 
@@ -298,7 +299,7 @@ def test_a_transcript_in_use_is_not_mended(damaged: Damaged) -> None:
     lock = damaged.folder / f"inuse.{os.getpid()}.lock"
     lock.write_text("")
     with pytest.raises(SessionInUseError) as error:
-        mend_transcript(damaged.sessions.store, ID)
+        mend.journal(damaged.sessions.store, ID)
     assert f"pid {os.getpid()}" in error.value.what
     assert damaged.journal.read_bytes() == content
 
@@ -306,7 +307,7 @@ def test_a_transcript_in_use_is_not_mended(damaged: Damaged) -> None:
 def test_nothing_left_to_mend(damaged: Damaged) -> None:
     damaged.write([b"garbage\n" * 50])
     with pytest.raises(SessionError) as error:
-        mend_transcript(damaged.sessions.store, ID)
+        mend.journal(damaged.sessions.store, ID)
     assert f"%copilot_delete {ID}" in error.value.do
     with pytest.raises(CopilotError):
         damaged.ask()
