@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import BadInputError, CopilotError, SessionInUseError
 from copilot_jupyter.events import Provider, SessionInfo, Turn
+from copilot_jupyter.runtime.catalog import Catalog
 from copilot_jupyter.runtime.client import Runtime
 from copilot_jupyter.runtime.loop import LoopThread
 from copilot_jupyter.runtime.provider import resolve
@@ -212,6 +213,7 @@ class Sessions:
                 self.store.discard(copy.id)
         self.store.bury(session_id)  # first: nothing brings back what a kill leaves half deleted
         await self.runtime.delete(session_id)
+        Catalog(self.store).forget([session_id])  # its title and first prompt
 
     def old(self, older_than: timedelta, *, bound: bool = False) -> list[SessionInfo]:
         """Return the sessions that `cleanup` would move: ours, unused, not bound.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +13,7 @@ from copilot_jupyter.notebook.executions import Executions
 from copilot_jupyter.settings import Copilot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -131,7 +134,8 @@ class Desk:
     def typed(self, question: str) -> str:
         """Ask the person; the stop button ends that in one line, not in IPython's traceback."""
         try:
-            return input(question).strip()
+            with _interruptible():
+                return input(question).strip()
         except (KeyboardInterrupt, EOFError):
             raise TurnInterrupted("Interrupted; nothing was done.") from None
 
@@ -178,3 +182,19 @@ class Desk:
         from IPython.display import display
 
         display(bundle, raw=True, metadata=metadata)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let the stop button end an ``input()`` in an awaited cell too.
+
+    There ipykernel hands the signal to the loop, which is blocked by the question.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

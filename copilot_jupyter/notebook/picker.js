@@ -336,7 +336,7 @@ function render({ model, el }) {
     const tops = sorted.reduce((c, r) => c + !(r.kept && rows.has(r.kept)), 0);
     let text = query().trim() ? `${found.toLocaleString("en")} of ${many(tops, "session")}` : many(tops, "session");
     if (!all && known && !failed) text += total ? ` · reading ${done.toLocaleString("en")} of ${total.toLocaleString("en")}…` : " · reading…";
-    if (failed && n) text += ` · ${failed.what} ${failed.do}`;
+    if (failed) text = n ? `${text} · ${failed.what} ${failed.do}` : "";
     sayStatus(text);
   }
 

@@ -50,6 +50,8 @@ BEAT = 0.05
 READY = 2.0
 #: Sessions sent at once before all others, and rows in one message.
 FIRST, BATCH = 60, 1000
+#: Seconds in which nothing is read while those are sent: threads share one interpreter.
+FIRST_ALONE = 0.1
 #: How much of a conversation the preview shows: turns, and characters of each text.
 PREVIEW_TURNS, PREVIEW_LENGTH = 3, 2000
 #: Rows that are looked up for who uses them: more than a screen has.
@@ -134,7 +136,7 @@ class SessionPicker(anywidget.AnyWidget):
         self._marked: list[str] = []
         self._wanted: dict[str, Any] = {}
         self._greeted: set[str] = set()
-        self._is_closing = False
+        self._is_closing = self._has_all = False
         self._lock = threading.Lock()
         self._reader, self._looker, self._doer = _Worker(), _Worker(), _Worker()
         self._context = contextvars.copy_context()
@@ -209,8 +211,7 @@ class SessionPicker(anywidget.AnyWidget):
             self._send_hello()
         else:
             self._later({"op": "ack", **self._here})
-        if self._here:
-            self._greeted.add(view)
+        self._greeted.add(view)  # where nothing is known yet, `look` tells all views
 
     def _send_hello(self) -> None:
         """Say where we are, and everything that is known: a second view begins like the first."""
@@ -218,7 +219,7 @@ class SessionPicker(anywidget.AnyWidget):
         with self._lock:
             rows = list(self._rows.values())
         self._send_rows(rows)
-        if not self.busy:
+        if self._has_all:
             self._later({"op": "progress", "done": len(rows), "total": len(rows), "all": True})
         self._later({"op": "marked", "ids": list(self._marked)})
 
@@ -252,6 +253,7 @@ class SessionPicker(anywidget.AnyWidget):
         try:
             first = self._catalog.first(FIRST, notebook=self._here.get("notebook", ""))
             self._add(first)
+            time.sleep(FIRST_ALONE)
             if not self._is_closing:
                 rows = self._catalog.refresh(self._report, lambda: self._is_closing)
                 self._keep_only(rows)
@@ -271,6 +273,7 @@ class SessionPicker(anywidget.AnyWidget):
             for session in gone:
                 del self._rows[session]
             total = len(self._rows)
+            self._has_all = True
         if gone:
             self._later({"op": "removed", "ids": gone})
         done = {"op": "progress", "done": total, "total": total, "all": True}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
@@ -12,6 +12,7 @@ from copilot_jupyter.notebook.desk import LISTED
 from copilot_jupyter.notebook.flags import no_words, one_id, parsed_line
 
 if TYPE_CHECKING:
+    from copilot_jupyter.notebook import render
     from copilot_jupyter.notebook.desk import Desk
 
 
@@ -61,6 +62,30 @@ class SessionMagics(Magics):
             create = " --create" if "--create" in parsed else ""
             self.desk.rewrite(f"%copilot_resume {chosen}{create}")
         self.desk.show_bound(bound)
+
+    async def awaited_choice(self, line: str) -> None:
+        """Open the picker in the running cell; the transformer calls this for a bare line."""
+        from copilot_jupyter.notebook import picker
+
+        chosen: object = picker.NO_WIDGET
+        if self.desk.front_end.streams:
+            chosen = await picker.pick(self.desk, self._bound_by_choice)
+        if chosen is picker.NO_WIDGET:  # a numbered list
+            self.desk.shell.run_line_magic("copilot_resume", line)
+        elif chosen is None:
+            raise BadInputError("No session was chosen.", "Write %copilot_resume ID.")
+
+    def _bound_by_choice(self, session: str) -> tuple[render.Bundle, dict[str, Any]]:
+        """Bind to what was chosen, and return what remains of the picker: one plain line."""
+        from copilot_jupyter.notebook import listing, render
+
+        notebook = self.desk.notebook
+        if self.desk.sessions.store.exists(session):
+            bound, session = notebook.resume(session)
+        else:
+            bound, _ = notebook.create(session)
+        self.desk.rewrite(f"%copilot_resume {session}")
+        return render.plain_bundle(listing.bound(bound)), notebook.output_metadata(None)
 
     @no_var_expand
     @line_magic

@@ -32,6 +32,9 @@ _OWN_SCOPE = (
     ast.DictComp,
 )
 
+#: What a cell may hold that is awaited.
+_AWAITED = ("_magic('copilot', ", "_magic('copilot_resume', ")
+
 #: What a comment or code before ``%%copilot`` is told.
 _NOT_FIRST = "'%%copilot has to be the first line of its cell.', 'Move what stands before it.'"
 
@@ -98,7 +101,7 @@ def to_await(lines: list[str]) -> list[str]:
     whose body IPython runs synchronously.
     """
     code = "".join(lines)
-    if "_magic('copilot', " not in code or _inside_a_magic():
+    if not any(call in code for call in _AWAITED) or _inside_a_magic():
         return lines
     try:
         tree = compile(code, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -128,9 +131,20 @@ def _is_ours(call: ast.Call) -> bool:
         name in ("get_ipython().run_line_magic", "get_ipython().run_cell_magic")
         and len(call.args) == (2 if name.endswith("line_magic") else 3)
         and isinstance(call.args[0], ast.Constant)
-        and call.args[0].value == "copilot"
+        and (call.args[0].value == "copilot" or _chooses(call))
         and call.lineno == call.args[1].lineno
         and not call.keywords
+    )
+
+
+def _chooses(call: ast.Call) -> bool:
+    """Whether it is ``%copilot_resume`` without an id, which opens the picker."""
+    name, line = call.args[0], call.args[1]
+    return (
+        isinstance(name, ast.Constant)
+        and name.value == "copilot_resume"
+        and isinstance(line, ast.Constant)
+        and not str(line.value).strip()
     )
 
 
@@ -141,7 +155,10 @@ def _rewrite(lines: list[bytes], call: ast.Call) -> None:
         last[: call.end_col_offset] + b")" + last[call.end_col_offset :]
     )
     kind = "line" if len(call.args) == 2 else "cell"
-    awaited = f"(await get_ipython().magics_manager.registry['CopilotMagics'].awaited_{kind}("
+    target = f"['CopilotMagics'].awaited_{kind}("
+    if _chooses(call):
+        target = "['SessionMagics'].awaited_choice("
+    awaited = f"(await get_ipython().magics_manager.registry{target}"
     line = lines[call.lineno - 1]
     lines[call.lineno - 1] = (
         line[: call.col_offset] + awaited.encode() + line[call.args[1].col_offset :]

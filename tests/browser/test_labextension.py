@@ -265,6 +265,9 @@ def test_kernel_reads_the_page_and_inserts_cells(lab, browser):
 @pytest.mark.parametrize("how", ["await page.state_async()", "page.state()"])
 def test_without_the_extension_only_the_first_question_waits(tmp_path, browser, how):
     timed = "import time\nstart = time.monotonic()\n{}\nprint(time.monotonic() - start)"
+    off = tmp_path / "lab" / "config" / "labconfig" / "page_config.json"
+    off.parent.mkdir(parents=True)  # it is installed here; turned off it is not there
+    off.write_text('{"disabledExtensions": {"copilot-jupyter": true}}')
     with Lab(tmp_path / "lab", env={"JUPYTER_PATH": str(tmp_path)}) as lab:
         lab.write(
             "None.ipynb",

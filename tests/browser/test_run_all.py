@@ -98,3 +98,22 @@ def test_the_file_alone_brings_the_conversation_along(lab, browser, model, tmp_p
         assert model.requests[-1].prompts == ["one", "two", "three"]
         page.screenshot(tmp_path / "carried.png")
         page.close()
+
+
+def test_the_picker_opens_and_leaves_one_line(lab, browser, model):
+    load = "%load_ext copilot_jupyter\n%copilot_new one-of-two"
+    lab.write("Pick.ipynb", load, "%copilot_new two-of-two", "%copilot_resume")
+    page = browser.open(lab, "Pick.ipynb")
+    for cell in (0, 1):
+        page.run(cell)
+    page.run(2, wait=False)
+    page.wait_for_text(2, "one-of-two")
+    page.output(2).locator("input[type=search]").wait_for()
+    page.type("one-of")
+    page.press("Enter")
+    page.wait_done(2)
+    assert page.error_outputs() == []
+    page.wait_for_text(2, "Bound to one-of-two.")
+    assert page.source(2) == "%copilot_resume one-of-two"
+    [output] = page.save().cells[2].outputs
+    assert dict(output.data) == {"text/plain": "Bound to one-of-two."}
