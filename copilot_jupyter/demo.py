@@ -55,7 +55,7 @@ def run(*, browser: bool) -> int:
     folder.mkdir(exist_ok=True)
     notebook = folder / NOTEBOOK
     if not notebook.exists():
-        _copy_unanswered(notebook)
+        copy_unanswered(notebook)
     print(f"Opening {notebook}. Ask, restart the kernel, ask again. Ctrl-C ends it.")
     command = [sys.executable, "-m", "jupyterlab", str(notebook)]
     if not browser:
@@ -85,7 +85,7 @@ def check() -> int:
         _Witness(model.base_url) as witness,
     ):
         notebook = Path(folder) / NOTEBOOK
-        _copy_unanswered(notebook)
+        copy_unanswered(notebook)
         environment = {
             "COPILOT_HOME": str(Path(folder) / "copilot-home"),
             "COPILOT_OFFLINE": "true",
@@ -220,7 +220,7 @@ def _need(module: str, what: str) -> None:
         )
 
 
-def _copy_unanswered(target: Path) -> None:
+def copy_unanswered(target: Path) -> None:
     """Copy the quickstart without its outputs: the notebook would carry the answers along."""
     import nbformat
 

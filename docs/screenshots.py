@@ -5,7 +5,6 @@ Run with ``make screenshots``.
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +14,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from browser.lab import Browser, Lab  # noqa: E402 -- the path comes first
 
+from copilot_jupyter.demo import copy_unanswered  # noqa: E402 -- the same
+
 NOTEBOOK = "01-quickstart.ipynb"
+IMAGES = ROOT / "docs" / "images"
 
 
 def main() -> None:
@@ -27,7 +29,7 @@ def main() -> None:
             "COPILOT_JUPYTER_PROVIDER": "local",
         }
         with Lab(Path(folder), env=environment) as lab, Browser() as browser:
-            shutil.copy(ROOT / "notebooks" / NOTEBOOK, lab.root / NOTEBOOK)
+            copy_unanswered(lab.root / NOTEBOOK)
             page = browser.open(lab, NOTEBOOK)
             page.command("application:toggle-left-area")
             for before in (1, 3):
@@ -37,7 +39,29 @@ def main() -> None:
                 page.run(after)
             page.select(3)
             page.command("notebook:enter-command-mode")
-            page.screenshot(ROOT / "docs" / "images" / "quickstart.png")
+            page.screenshot(IMAGES / "quickstart.png")
+            page.close()
+            picker(lab, browser)
+
+
+def picker(lab: Lab, browser: Browser) -> None:
+    """Take a picture of the picker over a few sessions."""
+    for name in ("churn-model", "ana-revenue-forecast", "penguins"):
+        lab.write(f"{name}.ipynb", f"%load_ext copilot_jupyter\n%copilot_new {name}")
+        page = browser.open(lab, f"{name}.ipynb")
+        page.run(0)
+        page.run(page.insert_below(0, "%%copilot\nWhat is overfitting?"))
+        page.close()
+    lab.write("Picker.ipynb", "%load_ext copilot_jupyter", "%copilot_resume")
+    page = browser.open(lab, "Picker.ipynb")
+    page.command("application:toggle-left-area")
+    page.run(0)
+    page.run(1, wait=False)
+    page.wait_for_text(1, "penguins")
+    page.output(1).locator("input[type=search]").wait_for()
+    page.screenshot(IMAGES / "picker.png")
+    page.press("Escape")
+    page.wait_done(1)
 
 
 if __name__ == "__main__":

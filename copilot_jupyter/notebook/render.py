@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Shown while nothing has come yet.
 WAITING = "…"
 
+_WHITE = re.compile(r'<span class="w">(\s*)</span>')
+
 Bundle = dict[str, str]
 
 
@@ -132,10 +134,11 @@ def _highlight(code: str, language: str, _attributes: str) -> str:
     if not language:
         return ""
     try:
-        lexer = get_lexer_by_name(language)
+        lexer = get_lexer_by_name(language, stripnl=False)
     except ClassNotFound:
         return ""
-    coloured = highlight(code, lexer, HtmlFormatter(nowrap=True))
+    # What is white space differs between versions of Pygments; without it the HTML does not.
+    coloured = _WHITE.sub(r"\1", highlight(code, lexer, HtmlFormatter(nowrap=True)))
     return f'<pre class="highlight"><code>{coloured}</code></pre>'
 
 
