@@ -137,8 +137,9 @@ def _highlight(code: str, language: str, _attributes: str) -> str:
         lexer = get_lexer_by_name(language, stripnl=False)
     except ClassNotFound:
         return ""
-    # What is white space differs between versions of Pygments; without it the HTML does not.
+    # Versions of Pygments differ in what is white space and in how quotes are written.
     coloured = _WHITE.sub(r"\1", highlight(code, lexer, HtmlFormatter(nowrap=True)))
+    coloured = coloured.replace("&quot;", '"').replace("&#39;", "'")
     return f'<pre class="highlight"><code>{coloured}</code></pre>'
 
 
