@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from copilot_jupyter.conversation.sessions import Sessions
     from copilot_jupyter.notebook import render
     from copilot_jupyter.notebook.frontend import FrontEnd
-    from copilot_jupyter.notebook.labcomm import LabExtension
     from copilot_jupyter.notebook.notebook import Notebook
 
 #: How many sessions a list shows before it asks for --all.
@@ -62,19 +61,10 @@ class Desk:
         """The notebook and its binding."""
         from copilot_jupyter.notebook.notebook import Notebook
 
-        return Notebook(self.front_end, self.sessions, self.say, self.lab.bind)
-
-    @cached_property
-    def lab(self) -> LabExtension:
-        """The lab extension in the page, if it is there."""
-        from copilot_jupyter.notebook.labcomm import LabExtension
-
-        return LabExtension(self.shell)
+        return Notebook(self.front_end, self.sessions, self.say)
 
     def close(self) -> None:
         """Let the sessions go and end the runtime; nothing if they were never used."""
-        if "lab" in self.__dict__:
-            self.lab.close()
         if "sessions" in self.__dict__:
             self.sessions.close()
 

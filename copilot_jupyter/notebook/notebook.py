@@ -45,22 +45,12 @@ class Notebook:
     sessions : Sessions
     say : callable
         Shows one line in the running cell.
-    tell : callable, optional
-        Told the binding, or None, whenever it changes: the page keeps it with the notebook.
     """
 
-    def __init__(
-        self,
-        front_end: FrontEnd,
-        sessions: Sessions,
-        say: Say,
-        tell: Callable[[dict[str, Any] | None], object] = lambda _: None,
-    ) -> None:
+    def __init__(self, front_end: FrontEnd, sessions: Sessions, say: Say) -> None:
         self.front_end = front_end
         self.sessions = sessions
         self._say = say
-        self._tell = tell
-        self._told: Binding | None = None
         self._identity: Identity | None = None
         self._binding: Binding | None = None
         self._terms = Terms()
@@ -84,17 +74,10 @@ class Notebook:
 
     def conversation(self) -> Conversation | None:
         """Return the conversation this kernel is bound to, None before the first use."""
-        self._announce()
         if self._binding is None:
             return None
         self._follow()
         return self.sessions.conversation(self._binding.session, self._terms)
-
-    def _announce(self) -> None:
-        """Tell the page the binding, if it has changed since."""
-        if self._binding != self._told:
-            self._told = self._binding
-            self._tell(self._binding.to_metadata() if self._binding is not None else None)
 
     def _follow(self) -> None:
         """Follow a rename under the living kernel: the index and the next outputs name it."""
@@ -233,7 +216,6 @@ class Notebook:
         here = self.identity
         notebook_id = notebook_id or uuid.uuid4().hex
         self._binding = Binding(session, here.relative_path, notebook_id)
-        self._announce()
         self._terms = Terms(
             who=here.name, folder=here.folder, metadata=self._metadata(notebook_id), **terms
         )
@@ -457,7 +439,6 @@ class Notebook:
         """Unbind, if the notebook is bound to this session."""
         if self._binding is not None and self._binding.session == session:
             self._binding = None
-            self._announce()
 
     def branch_for_headless(self, error: SessionInUseError) -> tuple[Conversation, Notice]:
         """Return a branch to ask in, where the session is in use and nobody can be asked.

@@ -159,6 +159,7 @@ def test_blocks_are_copied_and_inserted_exactly(lab, browser, tmp_path):
     page.close()
 
 
+@pytest.mark.campaign
 @apps
 def test_bound_notebook_loads_the_extension_by_itself(lab, browser, model):
     model.will("First:\n\n```python\nx = 1\n```\n", "Second.", "Third.", "Fourth.")
@@ -209,6 +210,7 @@ def test_bound_notebook_loads_the_extension_by_itself(lab, browser, model):
     page.close()
 
 
+@pytest.mark.campaign
 @apps
 def test_unbound_notebook_is_left_alone(lab, browser):
     lab.write("Plain.ipynb", "import sys\nprint('copilot_jupyter' in sys.modules)", "1")
@@ -238,6 +240,7 @@ def test_unbound_notebook_is_left_alone(lab, browser):
     page.close()
 
 
+@pytest.mark.campaign
 @apps
 def test_kernel_reads_the_page_and_inserts_cells(lab, browser):
     awaited = "print(await page.state_async(), page.available)"
@@ -262,6 +265,7 @@ def test_kernel_reads_the_page_and_inserts_cells(lab, browser):
     page.close()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("how", ["await page.state_async()", "page.state()"])
 def test_without_the_extension_only_the_first_question_waits(tmp_path, browser, how):
     timed = "import time\nstart = time.monotonic()\n{}\nprint(time.monotonic() - start)"
@@ -322,6 +326,7 @@ def test_command_and_button_open_the_sessions(lab, browser, tmp_path):
     page.close()
 
 
+@pytest.mark.campaign
 def test_hostile_session_name_is_shown_as_text(lab, browser):
     lab.write("Hostile.ipynb", "1")
     page = browser.open(lab, "Hostile.ipynb")

@@ -139,6 +139,7 @@ def test_choose_with_the_keyboard_and_leave_one_plain_line(picking):
     assert len(page.cells()) == 2
 
 
+@pytest.mark.campaign
 def test_a_new_id_is_typed_and_checked(picking):
     picking.add("taken")
     page = picking.show()
@@ -156,6 +157,7 @@ def test_a_new_id_is_typed_and_checked(picking):
     assert picking.ended() == "Chose ana-new.\ngot ana-new"
 
 
+@pytest.mark.campaign
 def test_what_was_searched_in_vain_becomes_the_new_id(picking):
     picking.add("other")
     page = picking.show()
@@ -165,6 +167,7 @@ def test_what_was_searched_in_vain_becomes_the_new_id(picking):
     assert picking.ended() == "Chose ana-churn.\ngot ana-churn"
 
 
+@pytest.mark.campaign
 def test_fork_the_selected_session(picking):
     picking.add("first", 1)
     picking.add("second", 2, events=exchange("Keep me", "Kept"))
@@ -176,6 +179,7 @@ def test_fork_the_selected_session(picking):
     assert picking.store.journal("second-fork").events[1]["data"]["content"] == "Keep me"
 
 
+@pytest.mark.campaign
 def test_rename_and_leave_without_a_choice(picking):
     picking.add("first", 1)
     page = picking.show()
@@ -208,6 +212,7 @@ def test_delete_two_take_one_back_and_leave(picking):
     assert picking.store.buried("b") is not None
 
 
+@pytest.mark.campaign
 def test_a_session_in_use_says_by_whom_and_is_not_deleted(picking):
     folder = picking.add("held")
     (folder / f"inuse.{os.getpid()}.lock").write_text("{}")
@@ -220,6 +225,7 @@ def test_a_session_in_use_says_by_whom_and_is_not_deleted(picking):
     assert picking.store.exists("held")
 
 
+@pytest.mark.campaign
 def test_kept_copies_are_folded_under_their_parent(picking):
     picking.add("parent", 5)
     picking.add("parent-kept", 1, metadata={KEPT_FROM: "parent"})
@@ -283,6 +289,7 @@ def test_hostile_titles_are_text_and_nothing_is_fetched(picking):
     assert picking.ended().endswith("got h-05")
 
 
+@pytest.mark.campaign
 def test_labs_shortcuts_reach_neither_field_nor_buttons(picking):
     for age, name in enumerate(("x-a", "x-b")):
         picking.add(name, age)
@@ -313,6 +320,7 @@ def test_the_stop_button_ends_it_and_deletes_nothing(picking):
     page.wait_for_text(added, "2")
 
 
+@pytest.mark.campaign
 def test_no_session_yet_says_what_to_do(picking):
     page = picking.show()
     picking.until("'.cjp-note'", "There is no session yet")
@@ -320,6 +328,7 @@ def test_no_session_yet_says_what_to_do(picking):
     picking.ended()
 
 
+@pytest.mark.campaign
 def test_a_state_folder_that_cannot_be_used_is_named(picking):
     picking.store.home.mkdir()
     picking.store.sessions.write_text("in the way")
@@ -334,6 +343,7 @@ def test_a_state_folder_that_cannot_be_used_is_named(picking):
     assert picking.ended().endswith("got back")
 
 
+@pytest.mark.campaign
 def test_ten_thousand_sessions_can_be_searched(picking):
     folder = picking.store.sessions
     first = put(picking.store, "s-0000")
@@ -363,6 +373,7 @@ def test_ten_thousand_sessions_can_be_searched(picking):
 @pytest.mark.parametrize(
     ("theme", "width"), [("Light", 1200), ("Dark", 1200), ("Light", 620), ("Dark", 620)]
 )
+@pytest.mark.campaign
 def test_looks(picking, tmp_path, theme, width):
     """For eyes: what it looks like in both themes, wide and narrow."""
     said = exchange("How does churn depend on tenure?", "It **falls** with tenure:\n\n- 1\n- 2")
