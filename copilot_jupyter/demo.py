@@ -225,10 +225,15 @@ def copy_unanswered(target: Path) -> None:
     import nbformat
 
     notebook = nbformat.read(_quickstart(), as_version=4)
+    clear(notebook)
+    nbformat.write(notebook, target)
+
+
+def clear(notebook: Any) -> None:
+    """Take all outputs, and the answers that they carry, out of a notebook."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    nbformat.write(notebook, target)
 
 
 def _quickstart() -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+from copilot_jupyter.demo import clear
 from copilot_jupyter.runtime.local_model import LocalModel, fetch_model
 from copilot_jupyter.runtime.locate import ensure_runtime
 
@@ -39,9 +40,7 @@ def remake(path: Path, runtime: Path) -> None:
     [session] = set(re.findall(r"^%copilot_resume (\S+)", sources(notebook), re.M))
     bundle = HERE / f"{session}.copilot.jsonl"
     bundle.unlink(missing_ok=True)
-    for cell in notebook.cells:  # what it carries would be answer enough
-        if cell.cell_type == "code":
-            cell.outputs = []
+    clear(notebook)  # what it carries would be answer enough
     nbformat.write(notebook, path)
     with tempfile.TemporaryDirectory() as folder, LocalModel() as model:
         live = {
@@ -60,6 +59,8 @@ def remake(path: Path, runtime: Path) -> None:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{path.stem}-{number:02}"
         cell.metadata.pop("execution", None)
+        if "nbval-ignore-output" in cell.metadata.get("tags", ()):
+            cell.outputs = []  # what differs from machine to machine
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     nbformat.write(notebook, path)
     print(f"Wrote {path.name}.")

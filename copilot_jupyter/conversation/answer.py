@@ -39,14 +39,8 @@ class Answer:
         Tokens of this turn.
     replayed : bool
         Whether it was answered before, and no model was asked now.
-    sent : str
-        The text as sent to the model; the prompt itself, unless it interpolates values.
-    key : str
-        Under which the answer is found again.
-    parent : str
-        The event id of the turn before, "" for the first.
-    tools : tuple of str
-        Names of the tools that ran, in order.
+    stored : Stored or None
+        The turn as it is stored, None where that could not be read back.
     """
 
     text: str
@@ -58,10 +52,7 @@ class Answer:
     at: datetime | None = None
     usage: Usage = field(default_factory=Usage)
     replayed: bool = field(default=False, compare=False)
-    sent: str = field(default="", repr=False)
-    key: str = field(default="", repr=False)
-    parent: str = field(default="", repr=False)
-    tools: tuple[str, ...] = ()
+    stored: Stored | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, stored: Stored, session: str, *, replayed: bool = False) -> Answer:
@@ -77,10 +68,7 @@ class Answer:
             at=turn.at,
             usage=turn.usage,
             replayed=replayed,
-            sent=turn.sent,
-            key=stored.key,
-            parent=stored.parent,
-            tools=turn.tools,
+            stored=stored,
         )
 
     @property

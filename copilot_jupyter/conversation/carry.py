@@ -15,7 +15,7 @@ from copilot_jupyter.runtime.journal import is_prompt, journal_bytes, with_id
 from copilot_jupyter.runtime.store import BRANCH_OF, check_id
 
 from . import bundle, embedded, transcript
-from .records import FILE, Record, read_records, to_record, with_spans
+from .records import FILE, Record, file_of, lines, read_records, to_record, with_spans
 from .replay import Replay
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def branch_off(
                 _make(store, branch, chain, folder, {BRANCH_OF: session_id})
         said.append(
             f"{chain[-1].source} also carries another course of {session_id}; "
-            f"it is kept as {branch}, {_turns(len(Replay(store, branch).events()))}."
+            f"it is kept as {branch}, {transcript.counted(len(Replay(store, branch).events()))}."
         )
     return said
 
@@ -141,12 +141,12 @@ def go_on(store: Store, session_id: str, turns: Sequence[EmbeddedTurn]) -> None:
         events += embedded.turn_events(turn, parent)
         parent = events[-1]["id"]
     store.append(session_id, events)
-    path = store.folder(session_id) / "files" / FILE
+    path = file_of(store, session_id)
     records = [*read_records(path), *_records(turns)]
     with store.writing():
         path.parent.mkdir(mode=0o700, exist_ok=True)
         data = store.journal_path(session_id).read_bytes()
-        write_whole(path, _lines(with_spans(data, records)))
+        write_whole(path, lines(with_spans(data, records)))
 
 
 def restore(
@@ -167,9 +167,11 @@ def restore(
     start = {**start, "data": {**start["data"], "context": {"cwd": folder}}}
     events = [start, *rest]
     records = filter(None, map(to_record, found.records))
-    lines = _lines(with_spans(journal_bytes(events), list(records)))
+    stored = lines(with_spans(journal_bytes(events), list(records)))
     name = found.name[:100]
-    store.make(session_id, events, folder=folder, name=name, metadata=metadata, files={FILE: lines})
+    store.make(
+        session_id, events, folder=folder, name=name, metadata=metadata, files={FILE: stored}
+    )
 
 
 def import_bundle(
@@ -212,10 +214,10 @@ def import_bundle(
                 f"{target} is here already and differs from {path.name}: {_differ(here, there)}.",
                 f"Give it another id: %copilot_import {path.name} {store.free_id(target)}.",
             )
-        return target, f"{target} is here already, with the same {_turns(count)}."
+        return target, f"{target} is here already, with the same {transcript.counted(count)}."
     restore(store, found, target, folder, metadata)
     scrubbed = f" {found.secrets} secrets were left out of it." if found.secrets else ""
-    return target, f"{target} was restored from {path.name}: {_turns(count)}.{scrubbed}"
+    return target, f"{target} was restored from {path.name}: {transcript.counted(count)}.{scrubbed}"
 
 
 def export(store: Store, session_id: str, path: Path, shield: Shield) -> str:
@@ -228,14 +230,14 @@ def export(store: Store, session_id: str, path: Path, shield: Shield) -> str:
     """
     journal = store.journal(session_id)
     prompts = [str(event.get("id")) for event in journal.events if is_prompt(event)]
-    records = read_records(store.folder(session_id) / "files" / FILE)
+    records = read_records(file_of(store, session_id))
     there = set(prompts)
     kept = [record.value() for record in records if record.event in there]
     name = str(store.workspace(session_id).get("name") or "")
     data = bundle.dump(session_id, name, journal.events, kept, shield)
     bundle.save(path, data, session_id, prompts)
     secrets = f" {shield.count} secrets were left out." if shield.count else ""
-    return f"Wrote {path}: {_turns(len(prompts))}, {len(data):,} bytes.{secrets}"
+    return f"Wrote {path}: {transcript.counted(len(prompts))}, {len(data):,} bytes.{secrets}"
 
 
 def _make(
@@ -246,9 +248,11 @@ def _make(
     metadata: dict[str, str] | None = None,
 ) -> None:
     events = embedded.events_of(session_id, turns, folder)
-    lines = _lines(with_spans(journal_bytes(events), _records(turns)))
+    stored = lines(with_spans(journal_bytes(events), _records(turns)))
     name = " ".join(turns[0].prompt.split())[:100]
-    store.make(session_id, events, folder=folder, name=name, metadata=metadata, files={FILE: lines})
+    store.make(
+        session_id, events, folder=folder, name=name, metadata=metadata, files={FILE: stored}
+    )
 
 
 def _records(turns: Iterable[EmbeddedTurn]) -> Iterator[Record]:
@@ -260,19 +264,15 @@ def _records(turns: Iterable[EmbeddedTurn]) -> Iterator[Record]:
         yield Record(turn.event, turn.key, turn.cell_id, nth, turn.whole, usage=usage)
 
 
-def _lines(records: Iterable[Record]) -> bytes:
-    return b"".join(record.line() for record in records)
-
-
 def _differ(here: Sequence[str], there: Sequence[str]) -> str:
     """Return how two courses of a conversation differ."""
     same = 0
     while same < min(len(here), len(there)) and here[same] == there[same]:
         same += 1
     more_here, more_there = len(here) - same, len(there) - same
-    start = f"both begin with the same {_turns(same)}, then" if same else "they share no turn:"
+    start = (
+        f"both begin with the same {transcript.counted(same)}, then"
+        if same
+        else "they share no turn:"
+    )
     return f"{start} it has {more_here} here and {more_there} in the file"
-
-
-def _turns(count: int) -> str:
-    return "1 turn" if count == 1 else f"{count} turns"

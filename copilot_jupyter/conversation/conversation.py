@@ -353,7 +353,7 @@ class Conversation:
         async with self._alone() as said:
             return said
 
-    async def put_back(self, copy: kept.Kept) -> str:
+    async def put_back(self, copy: str) -> str:
         """Make the conversation what it was when a copy was kept.
 
         Returns
@@ -362,9 +362,9 @@ class Conversation:
             Where the conversation as it was until now is kept, "" if nothing in it is new.
         """
         async with self._alone():
-            old = {turn.event_id for turn in transcript.turns(self._store.journal(copy.id).events)}
+            old = {turn.event_id for turn in transcript.turns(self._store.journal(copy).events)}
             new = any(turn.event_id not in old for turn in self.turns())
-            return kept.put_back(self._store, copy, keep_current=new)
+            return kept.put_back(self._store, self.id, copy, keep_current=new)
 
     async def take_in(self, turns: Sequence[EmbeddedTurn]) -> None:
         """Append turns that went on from the end of the conversation elsewhere.
@@ -417,9 +417,8 @@ class Conversation:
 
     async def _put_back(self, copy: str) -> None:
         await self._close()
-        for found in kept.kept_copies(self._store, self.id):
-            if found.id == copy:
-                kept.put_back(self._store, found, keep_current=False)
+        if self._store.exists(copy):
+            kept.put_back(self._store, self.id, copy, keep_current=False)
 
     # -- opening ---------------------------------------------------------------------------
 
@@ -496,7 +495,8 @@ class Conversation:
         if cut_off is None or cut_off.tools:
             return
         await live.truncate(cut_off.event_id)
-        emit(Notice(f"A prompt that was cut off earlier was taken out: {_short(cut_off.prompt)}"))
+        prompt = transcript.one_line(cut_off.prompt)
+        emit(Notice(f"A prompt that was cut off earlier was taken out: {prompt}"))
 
     async def _annotate(self, live: LiveSession) -> None:
         known = self._store.client_metadata(self.id)
@@ -700,8 +700,3 @@ def _end(pid: int) -> None:
         process = psutil.Process(pid)
         if "copilot" in process.name():
             process.kill()
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 60 else line[:59] + "…"

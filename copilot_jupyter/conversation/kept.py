@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 from copilot_jupyter.runtime.store import KEPT_AT, KEPT_FROM, KEPT_WHY
 
 from . import transcript
-from .records import FILE
+from .records import file_of
 
 if TYPE_CHECKING:
     from copilot_jupyter.runtime.store import Store
 
-#: Why a copy is kept: a turn is being replaced right now; a cell's prompt was edited; the
-#: conversation was taken back; that was undone.
 #: How many copies of replaced turns a session keeps beside it.
 MANY = 10
 
+#: Why a copy is kept: a turn is being replaced right now; a cell's prompt was edited; the
+#: conversation was taken back; that was undone.
 PENDING, REPLACED, REWOUND, UNDONE = "pending", "replaced", "rewound", "undone"
 
 
@@ -33,7 +33,7 @@ class Kept:
 
     Parameters
     ----------
-    id, parent : str
+    id : str
     why : str
         One of the reasons above.
     at : str
@@ -41,7 +41,6 @@ class Kept:
     """
 
     id: str
-    parent: str
     why: str
     at: str
 
@@ -84,7 +83,7 @@ def kept_copies(store: Store, session_id: str) -> list[Kept]:
         metadata = store.client_metadata(candidate)
         if metadata.get(KEPT_FROM) == session_id:
             why, at = metadata.get(KEPT_WHY, ""), metadata.get(KEPT_AT, "")
-            found.append(Kept(candidate, session_id, why, at))
+            found.append(Kept(candidate, why, at))
     return sorted(found, key=lambda kept: (kept.at, kept.id))
 
 
@@ -105,19 +104,20 @@ def settle(store: Store, session_id: str) -> str:
         if any(turn.complete and turn.event_id not in before for turn in now):
             explain(store, kept.id, REPLACED)
         else:
-            put_back(store, kept, keep_current=False)
+            put_back(store, session_id, kept.id, keep_current=False)
             said = f"A turn of {session_id} was being replaced when the kernel ended; it is back."
     return said
 
 
-def put_back(store: Store, kept: Kept, *, keep_current: bool) -> str:
+def put_back(store: Store, session_id: str, copy: str, *, keep_current: bool) -> str:
     """Make a session what it was when a copy was kept. Only where no runtime has it open.
 
     Parameters
     ----------
     store : Store
-    kept : Kept
-        It is gone afterwards.
+    session_id : str
+    copy : str
+        The copy's id; it is gone afterwards.
     keep_current : bool
         Keep the conversation as it is now too.
 
@@ -126,15 +126,14 @@ def put_back(store: Store, kept: Kept, *, keep_current: bool) -> str:
     str
         The id under which the conversation as it was until now is kept, "" if it is not.
     """
-    current = keep(store, kept.parent, UNDONE) if keep_current else ""
-    store.replace_journal(kept.parent, kept.id)
+    current = keep(store, session_id, UNDONE) if keep_current else ""
+    store.replace_journal(session_id, copy)
     with store.writing():
-        records = store.folder(kept.id) / "files" / FILE
-        if records.exists():
-            target = store.folder(kept.parent) / "files"
-            target.mkdir(mode=0o700, exist_ok=True)
-            shutil.copy2(records, target / FILE)
-    store.discard(kept.id)
+        stored, target = file_of(store, copy), file_of(store, session_id)
+        if stored.exists():
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            shutil.copy2(stored, target)
+    store.discard(copy)
     return current
 
 

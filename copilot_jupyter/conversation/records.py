@@ -20,7 +20,13 @@ from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.events import Turn, Usage
 from copilot_jupyter.garbage import uncollected
 from copilot_jupyter.runtime.files import write_whole
-from copilot_jupyter.runtime.journal import is_prompt, journal_bytes, parse_journal
+from copilot_jupyter.runtime.journal import (
+    PROMPT_LINE,
+    USER_MESSAGE,
+    is_prompt,
+    journal_bytes,
+    parse_journal,
+)
 
 from . import transcript
 from .question import Question, content_of, key_of
@@ -32,9 +38,6 @@ if TYPE_CHECKING:
     from copilot_jupyter.runtime.store import Store
 
 logger = logging.getLogger(__name__)
-
-#: How the runtime begins the line of a user message.
-_PROMPT = b'{"type":"user.message"'
 
 #: Name of the file in a session's ``files`` folder.
 FILE = "copilot-jupyter-turns.jsonl"
@@ -242,7 +245,7 @@ class TurnIndex:
 
     @property
     def _file(self) -> Path:
-        return self._store.folder(self._id) / "files" / FILE
+        return file_of(self._store, self._id)
 
     def _stamp(self) -> tuple[Any, ...]:
         return (_stat(self._path), _stat(self._file))
@@ -275,7 +278,7 @@ class TurnIndex:
     def _find(self, data: bytes, values: list[dict[str, Any]]) -> list[Entry]:
         """Match prompts with records by their places; only what does not match is parsed."""
         starts = list(_prompt_lines(data))
-        if data.count(b'"user.message"') != len(starts):  # written in some other way
+        if data.count(USER_MESSAGE) != len(starts):  # written in some other way
             starts = [entry.start for entry in scan(data, 0)]
         at = {value["span"][0] + self._base: value for value in values if "span" in value}
         by_event = {value["event"]: value for value in values}
@@ -353,7 +356,7 @@ class TurnIndex:
         try:
             with self._path.open("rb") as file:
                 file.seek(read)
-                if b'"user.message"' in file.read(since - read):
+                if USER_MESSAGE in file.read(since - read):
                     return False
                 if not self.entries:
                     return True
@@ -368,8 +371,8 @@ class TurnIndex:
         try:
             self._file.parent.mkdir(mode=0o700, exist_ok=True)
             if not self._sound:
-                lines = with_spans(self._path.read_bytes(), [*read_records(self._file), record])
-                write_whole(self._file, b"".join(r.line() for r in lines))
+                records = with_spans(self._path.read_bytes(), [*read_records(self._file), record])
+                write_whole(self._file, lines(records))
                 self._seen, self._sound = (), True
                 return
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
@@ -378,6 +381,16 @@ class TurnIndex:
                 file.write((b"\n" if _is_torn(self._file) else b"") + record.line())
         except (OSError, CopilotError) as error:  # the turn is whole without it
             logger.debug("the record of a turn of %s: %s", self._id, error)
+
+
+def file_of(store: Store, session_id: str) -> Path:
+    """Return the file that holds the records of a session."""
+    return store.folder(session_id) / "files" / FILE
+
+
+def lines(records: Iterable[Record]) -> bytes:
+    """Return records as their file holds them."""
+    return b"".join(record.line() for record in records)
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -390,13 +403,13 @@ def read_records(path: Path) -> Iterator[Record]:
 def read_values(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the JSON values of a file's records; lines that are none are passed over."""
     try:
-        lines = [line for line in path.read_bytes().split(b"\n") if line]
+        found = [line for line in path.read_bytes().split(b"\n") if line]
     except OSError:
         return
     try:  # all at once: a tenth of a second less for ten thousand
-        values = json.loads(b"[" + b",".join(lines) + b"]")
+        values = json.loads(b"[" + b",".join(found) + b"]")
     except (ValueError, RecursionError):
-        values = list(map(_json, lines))
+        values = list(map(_json, found))
     for value in values:
         if _is_value(value):
             yield value
@@ -510,11 +523,11 @@ def _entries(start: int, events: list[dict[str, Any]]) -> Iterator[Entry]:
 
 def _prompt_lines(data: bytes) -> Iterator[int]:
     """Yield where the lines of user messages begin, as the runtime writes them."""
-    found = data.find(_PROMPT)
+    found = data.find(PROMPT_LINE)
     while found >= 0:
         if not found or data[found - 1] == 0x0A:
             yield found
-        found = data.find(_PROMPT, found + 1)
+        found = data.find(PROMPT_LINE, found + 1)
 
 
 def _is_prompt_line(data: bytes, start: int) -> bool:

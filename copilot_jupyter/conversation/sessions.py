@@ -288,7 +288,7 @@ class Sessions:
         copies = [copy for copy in copies if copy.why in (kept.REPLACED, kept.REWOUND)]
         cleaned = self.store.trash.last()
         if conversation is not None and copies and copies[-1].at > cleaned:
-            current = self.loop.call(conversation.put_back(copies[-1]))
+            current = self.loop.call(conversation.put_back(copies[-1].id))
             since = f" What was there until now is kept as {current}." if current else ""
             return f"{conversation.id} is what it was before its turn was {copies[-1].why}.{since}"
         back = self.store.trash.restore()

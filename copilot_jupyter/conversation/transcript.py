@@ -116,6 +116,17 @@ def as_jsonl(events: Sequence[dict[str, Any]], shown: Sequence[Turn]) -> str:
     return "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events[start:])
 
 
+def counted(turns: int) -> str:
+    """Return a number of turns in words."""
+    return "1 turn" if turns == 1 else f"{turns} turns"
+
+
+def one_line(text: str) -> str:
+    """Return the beginning of a prompt, for a message."""
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else line[:59] + "…"
+
+
 def start_event(session_id: str, at: str, folder: str) -> dict[str, Any]:
     """Return a ``session.start`` for a transcript that lost its first line.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from copilot_jupyter.conversation import transcript
 from copilot_jupyter.conversation.answer import Answer
 from copilot_jupyter.conversation.conversation import Instead
 from copilot_jupyter.conversation.question import checked
@@ -147,8 +148,7 @@ class Asking:
         return None
 
     def _not_answered(self) -> NotAnsweredError:
-        line = " ".join(self._request.question.prompt.split())
-        shown = line if len(line) <= 60 else line[:59] + "…"
+        shown = transcript.one_line(self._request.question.prompt)
         count = self._notebook.front_end.execution_count
         return NotAnsweredError(
             f"In [{count}] asks {shown!r}, which {self.conversation.id} has no answer to.",

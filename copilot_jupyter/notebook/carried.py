@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.conversation import bundle, carry, embedded
+from copilot_jupyter.conversation import bundle, carry, embedded, transcript
 from copilot_jupyter.conversation.conversation import Terms
 from copilot_jupyter.errors import BadInputError, CopilotError
+from copilot_jupyter.notebook.as_saved import AsSaved
 from copilot_jupyter.runtime.journal import is_prompt
 from copilot_jupyter.runtime.store import NOTEBOOK_ID
 
@@ -37,6 +38,7 @@ class Carried:
         self._sessions = sessions
         self._store = sessions.store
         self._say = say
+        self._file = AsSaved(embedded.read)
         self._read: set[str] = set()
         self._merged: dict[str, list[str]] = {}
 
@@ -63,9 +65,9 @@ class Carried:
         folder = Path(here.folder)
         found = bundle.find(folder, session)
         source = here.path if here.path is not None and here.path.exists() else None
-        turns = _of(session, source)
+        turns = self._turns(session, source)
         if not turns and (source := embedded.find(folder, session)):
-            turns = _of(session, source)
+            turns = self._turns(session, source)
         if found is not None:
             _, said = carry.import_bundle(self._store, found, session, here.folder, metadata)
             quiet = not self._notebook.front_end.can_ask
@@ -100,7 +102,7 @@ class Carried:
                     return  # all of it is here, or was here and was taken out
             self._say(carry.import_bundle(self._store, source, session, folder)[1])
             return
-        turns = _of(session, source)
+        turns = self._turns(session, source)
         if not turns:
             raise BadInputError(
                 f"{source.name} carries no turns of {session}.", "Name another file."
@@ -127,7 +129,7 @@ class Carried:
             return ""
         owner = self._store.client_metadata(session).get(NOTEBOOK_ID, "")
         try:
-            turns = _of(session, path)
+            turns = self._turns(session, path)
         except BadInputError:
             return ""
         replay = self._sessions.replay(session)
@@ -164,7 +166,7 @@ class Carried:
             if said := self._sessions.settle(conversation):
                 self._say(said)
             if path is not None and path.exists():
-                self._take_in(conversation, _of(conversation.id, path))
+                self._take_in(conversation, self._turns(conversation.id, path))
         except CopilotError as error:  # the session is here: nothing depends on the file
             self._say(f"What the file carries was not read. {error}")
 
@@ -190,7 +192,7 @@ class Carried:
             known |= self._sessions.replay(other).known()
         news = embedded.compare(conversation.replay.events(), known, turns)
         if news.added:
-            count = "1 turn" if len(news.added) == 1 else f"{len(news.added)} turns"
+            count = transcript.counted(len(news.added))
             source = news.added[0].source
             try:
                 self._sessions.loop.call(conversation.take_in(news.added))
@@ -206,7 +208,6 @@ class Carried:
             self._say(line)
         self._merged.pop(session, None)
 
-
-def _of(session: str, path: Path | None) -> list[EmbeddedTurn]:
-    """Return the turns of a session that a notebook file carries."""
-    return embedded.of_session(embedded.read(path), session) if path is not None else []
+    def _turns(self, session: str, path: Path | None) -> list[EmbeddedTurn]:
+        """Return the turns of a session that a notebook file carries."""
+        return embedded.of_session(self._file.read(path), session) if path is not None else []

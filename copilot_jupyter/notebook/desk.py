@@ -68,8 +68,8 @@ class Desk:
         if "sessions" in self.__dict__:
             self.sessions.close()
 
-    def bound_id(self) -> str:
-        """Return the id of this notebook's session.
+    def bound(self) -> Conversation:
+        """Return this notebook's conversation.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Desk:
                 "This notebook has no conversation yet.",
                 "Ask with %%copilot, or bind one with %copilot_resume ID.",
             )
-        return conversation.id
+        return conversation
 
     # -- asking the person -----------------------------------------------------------------
 

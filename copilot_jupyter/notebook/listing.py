@@ -79,7 +79,11 @@ def history(session: str, shown: Sequence[Turn], total: int) -> render.Bundle:
     """Return a conversation as a transcript."""
     if not total:
         return render.plain_bundle(f"The session {session} has no turns yet.")
-    count = _turns(total) if len(shown) == total else f"the last {len(shown)} of {total} turns"
+    count = (
+        transcript.counted(total)
+        if len(shown) == total
+        else f"the last {len(shown)} of {total} turns"
+    )
     text = transcript.as_markdown(session, f"{session}: {count}", shown)
     turns = "".join(_turn(turn) for turn in shown)
     return {"text/plain": text, "text/html": f"<div><p>{escape(session)}: {count}</p>{turns}</div>"}
@@ -126,7 +130,8 @@ def export(store: Sessions, session: str, shown: Sequence[Turn], file: str) -> s
         raise BadInputError(
             f"{path} cannot be written: {error.strerror}.", "Choose another place."
         ) from None
-    return f"Wrote {_turns(len(shown))} of {session} to {path} ({_size(path.stat().st_size)})."
+    size = _size(path.stat().st_size)
+    return f"Wrote {transcript.counted(len(shown))} of {session} to {path} ({size})."
 
 
 def bound(conversation: Conversation) -> str:
@@ -180,7 +185,7 @@ def _of_session(conversation: Conversation, store: Sessions) -> list[list[str]]:
     turns = conversation.turns()
     held = "held by this kernel" if conversation.is_open else "not held"
     rows = [
-        ["session", f"{conversation.id}, {_turns(len(turns))}, {held}"],
+        ["session", f"{conversation.id}, {transcript.counted(len(turns))}, {held}"],
         ["in a terminal", f"{terminal_command(conversation.id)} (after %copilot_release)"],
     ]
     if who := store.in_use_elsewhere(conversation.id):
@@ -231,10 +236,6 @@ def _row(info: SessionInfo, store: Sessions) -> list[str]:
 def counted(count: int) -> str:
     """Return a number of sessions in words."""
     return "1 session" if count == 1 else f"{count} sessions"
-
-
-def _turns(count: int) -> str:
-    return "1 turn" if count == 1 else f"{count} turns"
 
 
 def _ago(when: datetime | None) -> str:

@@ -14,7 +14,8 @@ from copilot_jupyter.conversation.binding import METADATA_KEY, Binding, Saved
 from copilot_jupyter.conversation.conversation import Conversation, Terms
 from copilot_jupyter.conversation.question import normal
 from copilot_jupyter.errors import SessionInUseError, SessionNotFoundError
-from copilot_jupyter.events import Notice, Turn
+from copilot_jupyter.events import Notice
+from copilot_jupyter.notebook.as_saved import AsSaved
 from copilot_jupyter.notebook.carried import Carried
 from copilot_jupyter.runtime.store import (
     BRANCH_OF,
@@ -54,7 +55,7 @@ class Notebook:
         self._identity: Identity | None = None
         self._binding: Binding | None = None
         self._terms = Terms()
-        self._file = _File()
+        self._file = AsSaved(binding.read_notebook)
         self.carried = Carried(self, sessions, say)
 
     # -- who ------------------------------------------------------------------------------
@@ -123,7 +124,8 @@ class Notebook:
         return _Cells(self, prompt)
 
     def _saved(self) -> Saved:
-        return self._file.read(self.identity.path)
+        path = self.identity.path
+        return self._file.read(path) if path is not None else Saved()
 
     def _settle(self, found: Binding, saved: Saved) -> tuple[str, str]:
         """Return session and notebook id for a binding found in the file: a copy is branched."""
@@ -468,30 +470,13 @@ class Notebook:
         if answer is not None:
             entry |= {"turn": answer.turn, "event": answer.event_id, "model": answer.model}
             entry["at"] = (answer.at or at).isoformat()
-            if self.sessions.settings.embed:
-                entry |= _embedded(answer)
+            if self.sessions.settings.embed and (stored := answer.stored) is not None:
+                entry |= embedded.entry(
+                    stored.turn, session=answer.session, parent=stored.parent, key=stored.key
+                )
             if answer.replayed:
                 entry["replayed"] = True
         return {METADATA_KEY: entry}
-
-
-class _File:
-    """The notebook's file as it was last saved, read again when it has changed."""
-
-    def __init__(self) -> None:
-        self._seen: tuple[object, ...] = ()
-        self._saved = Saved()
-
-    def read(self, path: Path | None) -> Saved:
-        """Return what the file says."""
-        try:
-            stat = path.stat() if path is not None else None
-        except OSError:
-            stat = None
-        seen = (path, stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
-        if seen != self._seen:
-            self._saved, self._seen = binding.read_notebook(path), seen
-        return self._saved
 
 
 class _Cells:
@@ -506,21 +491,6 @@ class _Cells:
         if asked is None:
             return False
         return not asked or self._prompt in map(normal, asked)  # of code nobody can tell
-
-
-def _embedded(answer: Answer) -> dict[str, Any]:
-    turn = Turn(
-        number=answer.turn,
-        event_id=answer.event_id,
-        prompt=answer.prompt,
-        sent=answer.sent,
-        answer=answer.text,
-        model=answer.model,
-        at=answer.at,
-        tools=answer.tools,
-        usage=answer.usage,
-    )
-    return embedded.entry(turn, session=answer.session, parent=answer.parent, key=answer.key)
 
 
 def saved_id(saved: Saved) -> str:

@@ -142,7 +142,7 @@ class SessionMagics(Magics):
         from copilot_jupyter.notebook import listing
 
         parsed = parsed_line("copilot_history", line)
-        session = one_id("copilot_history", parsed) or self.desk.bound_id()
+        session = one_id("copilot_history", parsed) or self.desk.bound().id
         turns = self.desk.sessions.turns(session)
         last = parsed.number("--last", least=1)
         shown = turns[-int(last) :] if last is not None else turns
@@ -239,7 +239,7 @@ class SessionMagics(Magics):
         """
         parsed = parsed_line("copilot_fork", line)
         target = one_id("copilot_fork", parsed)
-        session, at = self.desk.bound_id(), parsed.number("--at", least=1)
+        session, at = self.desk.bound().id, parsed.number("--at", least=1)
         if not target and not self.desk.front_end.streams:
             raise BadInputError(
                 "The branch has no id, and each run of this line would make another.",
@@ -278,12 +278,10 @@ class SessionMagics(Magics):
                 else "No turn is named.",
                 "Write it like %copilot_rewind 3; %copilot_history numbers the turns.",
             )
-        session = self.desk.bound_id()
-        conversation = self.desk.notebook.conversation()
-        if conversation is None:
-            raise BadInputError(f"{session} is not bound here.", f"%copilot_resume {session}")
+        conversation = self.desk.bound()
         count, turn = conversation.replay.count(), int(parsed.rest)
         copy = self.desk.sessions.loop.call(conversation.rewind(turn))
+        session = conversation.id
         dropped = f"turn {turn}" if turn == count else f"turns {turn} to {count}"
         self.desk.say(
             f"Took {dropped} out of {session}. The conversation as it was is kept as {copy}; "
@@ -319,7 +317,7 @@ class SessionMagics(Magics):
         """
         parsed = parsed_line("copilot_export", line)
         path = _file("copilot_export", parsed.words)
-        self.desk.say(self.desk.sessions.export(self.desk.bound_id(), path))
+        self.desk.say(self.desk.sessions.export(self.desk.bound().id, path))
 
     @no_var_expand
     @line_magic
@@ -356,11 +354,10 @@ class SessionMagics(Magics):
         from copilot_jupyter.notebook import listing
 
         no_words("copilot_release", line)
-        session = self.desk.bound_id()
-        conversation = self.desk.notebook.conversation()
-        if conversation is not None:
-            self.desk.sessions.loop.call(conversation.release())
-        self.desk.say(f"Released {session}. In a terminal: {listing.terminal_command(session)}")
+        conversation = self.desk.bound()
+        self.desk.sessions.loop.call(conversation.release())
+        command = listing.terminal_command(conversation.id)
+        self.desk.say(f"Released {conversation.id}. In a terminal: {command}")
 
 
 def _file(magic: str, words: list[str]) -> Path:

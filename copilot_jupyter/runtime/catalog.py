@@ -21,7 +21,7 @@ from copilot_jupyter.errors import BadInputError, CopilotError
 from copilot_jupyter.garbage import uncollected
 
 from .files import private_folder, write_whole
-from .journal import is_prompt, parse_journal
+from .journal import PROMPT_LINE, USER_MESSAGE, is_prompt, parse_journal
 from .store import CLIENT_NAME, KEPT_FROM, NOTEBOOK_PATH, check_id
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ PROMPT_LENGTH = 200
 #: Seconds between two savings, and between two reports, while all rows are brought up to date.
 _SAVE_EVERY = 2.0
 _REPORT_EVERY = 0.2
-
-#: How the runtime begins the line of a user message; elsewhere only the quoted name is certain.
-_PROMPT = b'{"type":"user.message"'
-_QUOTED = b'"user.message"'
 
 #: One line of a ``workspace.yaml`` that means what it says, without YAML's subtleties.
 _PLAIN_LINE = re.compile(r"(\w+):(?: ([\w/.~][^:#'\"\\\t\x00-\x1f\x7f-\x9f]*)?)?")
@@ -446,7 +442,7 @@ def _prompts(path: str) -> tuple[str, int]:
     first, count = "", 0
     with open(path, "rb") as file:  # noqa: PTH123 -- as in `_scan`
         for line in file:
-            if _QUOTED not in line or not _asks(line):
+            if USER_MESSAGE not in line or not _asks(line):
                 continue
             count += 1
             if count == 1:
@@ -456,7 +452,7 @@ def _prompts(path: str) -> tuple[str, int]:
 
 def _asks(line: bytes) -> bool:
     """Whether a line that names user messages is a prompt of the person."""
-    plain = line.startswith(_PROMPT) and line.endswith(b"\n")
+    plain = line.startswith(PROMPT_LINE) and line.endswith(b"\n")
     # In a text these quotes would be escaped: where they stand they are keys.
     if plain and b'"source":' not in line and b'"agentId":' not in line:
         return True

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+#: How the runtime begins the line of a user message; elsewhere only the quoted name is certain.
+PROMPT_LINE = b'{"type":"user.message"'
+USER_MESSAGE = b'"user.message"'
+
+
 @dataclass(frozen=True)
 class Journal:
     """What one transcript file holds.

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browser.lab import Browser, Lab
-from scripted_model import ScriptedModel
+from browser.lab import Lab
 
 import copilot_jupyter
 from copilot_jupyter.notebook import render
@@ -24,18 +23,6 @@ CONNECT = (
 HOSTILE = "<img src=x onerror=\"window.hit='status'\">"
 
 apps = pytest.mark.parametrize("app", ["lab", "notebook"])
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with Browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def model():
-    with ScriptedModel() as model:
-        yield model
 
 
 @pytest.fixture

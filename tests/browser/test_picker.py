@@ -31,12 +31,6 @@ SELECTED = ".cjp-row[aria-selected=true]"
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with Browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def lab(tmp_path_factory, runtime_program):
     env = {"COPILOT_CLI_PATH": runtime_program, "COPILOT_OFFLINE": "true"}
     with Lab(tmp_path_factory.mktemp("picker") / "lab", env=env) as lab:

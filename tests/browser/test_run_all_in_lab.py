@@ -2,28 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-from browser.lab import Browser, Lab
-from scripted_model import ScriptedModel
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with Browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def model():
-    with ScriptedModel() as model:
-        yield model
-
-
-@pytest.fixture
-def lab(tmp_path, model):
-    env = {**model.environment(), "COPILOT_HOME": str(tmp_path / "copilot")}
-    with Lab(tmp_path / "lab", env=env) as lab:
-        yield lab
+from browser.lab import Lab
 
 
 def htmls(page, *cells):

@@ -2,31 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-from browser.lab import Browser, Lab
-from scripted_model import ScriptedModel
-
 FIRST = "Let's discuss TypeScript generics"
 SECOND = "What were we discussing?"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with Browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def model():
-    with ScriptedModel() as model:
-        yield model
-
-
-@pytest.fixture
-def lab(tmp_path, model):
-    env = {**model.environment(), "COPILOT_HOME": str(tmp_path / "copilot")}
-    with Lab(tmp_path / "lab", env=env) as lab:
-        yield lab
 
 
 def test_conversation_survives_a_kernel_restart(lab, browser, model, tmp_path):

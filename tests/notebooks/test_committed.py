@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,11 @@ def test_a_notebook_and_its_bundle_tell_of_the_same_turns(path):
     prompts = [event["id"] for event in held.events if is_prompt(event)]
     assert {turn.event for turn in turns} <= set(prompts)
     assert held.secrets == 0
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_and_its_bundle_name_no_place_on_this_machine(path):
+    for file in (path, *path.parent.glob("*.copilot.jsonl")):
+        text = file.read_text()
+        for place in (str(ROOT), str(Path.home()) + "/", tempfile.gettempdir() + "/"):
+            assert place not in text, f"{place} in {file.name}"
