@@ -27,6 +27,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import nbformat
@@ -41,6 +42,9 @@ Status = Literal["running", "ok", "error", "aborted", "dead"]
 
 #: Seconds a kernel may take to start, restart or end.
 START_LIMIT = 60.0
+#: Seconds between two looks for messages. jupyter_client sends behind asyncio's back, and a
+#: send may swallow the sign that a message has come in.
+LOOK = 0.2
 #: Seconds children get to follow their kernel before the driver ends them.
 GRACE = 2.0
 
@@ -708,7 +712,10 @@ class NotebookKernel:
 
     async def _pump(self, channel: Any, handle: Callable[[dict[str, Any]], None]) -> None:
         while True:
-            message = await channel.get_msg(timeout=None)
+            try:
+                message = await channel.get_msg(timeout=LOOK)
+            except Empty:
+                continue
             with self._changed:
                 handle(message)
                 self._changed.notify_all()
