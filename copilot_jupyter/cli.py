@@ -51,8 +51,20 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
 
     sessions = commands.add_parser("sessions", help="list the sessions, last used first")
-    sessions.add_argument("text", nargs="?", default="", help="only ids and names that hold this")
+    sessions.add_argument("text", nargs="?", default="", help="only ids, names and first prompts")
     sessions.set_defaults(run=_sessions)
+
+    enable = commands.add_parser("enable", help="have IPython load the extension at its start")
+    where = enable.add_mutually_exclusive_group()
+    where.add_argument("--user", action="store_true", help="for this account (the default)")
+    where.add_argument("--env", action="store_true", help="for this Python environment")
+    enable.set_defaults(run=_enable)
+
+    disable = commands.add_parser("disable", help="take out what `enable` wrote")
+    where = disable.add_mutually_exclusive_group()
+    where.add_argument("--user", action="store_true", help="for this account only")
+    where.add_argument("--env", action="store_true", help="for this Python environment only")
+    disable.set_defaults(run=_disable)
 
     demo = commands.add_parser("demo", help="open the quickstart in JupyterLab, with no account")
     demo.add_argument("--no-browser", action="store_true", help="do not open a browser")
@@ -96,12 +108,31 @@ def _sessions(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from copilot_jupyter.conversation.sessions import Sessions
-    from copilot_jupyter.notebook import listing
+    from copilot_jupyter.notebook import listing, render, terminal
     from copilot_jupyter.settings import Copilot
 
     sessions = Sessions(Copilot())
     found = sessions.listed(options.text, notebook=None, folder=str(Path.cwd()))
-    print(listing.sessions(found, sessions, options.text, None)["text/plain"])
+    # A line a session for other programs, as wide as it is for a person.
+    table = terminal.table if sys.stdout.isatty() else render.table
+    print(listing.sessions(found, sessions, options.text, None, table)["text/plain"])
+    return 0
+
+
+def _enable(options: argparse.Namespace) -> int:
+    from copilot_jupyter import startup
+
+    print(startup.enable("env" if options.env else "user"))
+    return 0
+
+
+def _disable(options: argparse.Namespace) -> int:
+    from copilot_jupyter import startup
+
+    if not options.env:
+        print(startup.disable("user"))
+    if not options.user:
+        print(startup.disable("env"))
     return 0
 
 
