@@ -22,7 +22,7 @@ from scripted_model import ScriptedModel
 
 from copilot_jupyter.runtime.locate import ensure_runtime
 
-from . import replay
+from . import replay, streaming, views
 from .table import Row, ms, row
 
 HERE = Path(__file__).parent
@@ -47,6 +47,8 @@ def main() -> int:
             *replay.cells(environment, Path(folder)),
             *replay.finding(Path(folder)),
             *replay.rebuilding(Path(folder)),
+            *streaming.rows(environment, Path(folder)),
+            *views.frames(),
         ]
     width = max(len(line.name) for line in rows)
     print(f"{'what':<{width}}  {'ours':>9}  {'baseline':>9}  {'figure':>9}  target")

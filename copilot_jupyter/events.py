@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from datetime import datetime
+
+#: Tools that only look: a turn in which no other ran can be taken back without a trace.
+LOOKING = frozenset(
+    ("list_variables", "inspect_variable", "read_notebook", "view", "grep", "glob", "report_intent")
+)
 
 
 @dataclass(frozen=True)
@@ -54,16 +60,161 @@ class Progress:
     text: str
 
 
+@dataclass(frozen=True)
+class Tool:
+    """A tool of this kernel that the model may call.
+
+    Parameters
+    ----------
+    name, description : str
+    parameters : dict
+        JSON schema of its arguments.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the model may use in a turn.
+
+    Parameters
+    ----------
+    tools : tuple of Tool
+        Those that run in this kernel.
+    builtin : tuple of str
+        Names of the runtime's own.
+    """
+
+    tools: tuple[Tool, ...] = ()
+    builtin: tuple[str, ...] = ()
+
+
+NO_TOOLS = Offer()
+
+
+@dataclass(frozen=True)
+class ToolAnswer:
+    """What a tool call gave back.
+
+    Parameters
+    ----------
+    text : str
+        What the model is told.
+    status : str
+        "success", "failure" or "denied".
+    """
+
+    text: str
+    status: str = "success"
+
+
+@dataclass(frozen=True)
+class ToolAsked:
+    """The model calls a tool of this kernel, and waits for `answer`.
+
+    Parameters
+    ----------
+    name : str
+    arguments : object
+        As the model wrote them; not checked.
+    answer : Future of ToolAnswer
+        May be set from any thread; cancelled once nobody waits for it.
+    """
+
+    name: str
+    arguments: Any
+    answer: Future[ToolAnswer] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class LeaveAsked:
+    """One of the runtime's own tools asks whether it may do something.
+
+    Parameters
+    ----------
+    kind : str
+        "read", "write", "shell", "url", or another of the runtime's words.
+    detail : str
+        The path, the command, the address.
+    reason : str
+        Why, in the model's words.
+    answer : Future of str
+        "" for yes, else what the model is told.
+    """
+
+    kind: str
+    detail: str
+    reason: str
+    answer: Future[str] = field(compare=False, repr=False)
+
+
 #: What a turn may say while it runs.
-TurnEvent = TextDelta | TurnRetry | ToolStarted | Notice | Progress
+TurnEvent = TextDelta | TurnRetry | ToolStarted | ToolAsked | LeaveAsked | Notice | Progress
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file or an image that goes with a prompt.
+
+    Parameters
+    ----------
+    name : str
+    path : str
+        Of a file; "" for bytes.
+    data : bytes
+        Of an image.
+    mime : str
+    """
+
+    name: str
+    path: str = ""
+    data: bytes = field(default=b"", repr=False)
+    mime: str = ""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What one turn used, in tokens."""
+    """What one turn used.
+
+    Parameters
+    ----------
+    input_tokens, output_tokens : int
+    cost : float
+        In the provider's own unit, premium requests with GitHub Copilot; 0 where it tells none.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """One tool call of a stored turn.
+
+    Parameters
+    ----------
+    name : str
+    arguments : object
+        As the model wrote them.
+    result : str
+        What the model was told; "" while it has not been.
+    status : str
+        "success", "failure", "denied", or "" if it never came back.
+    """
+
+    name: str
+    arguments: Any = field(default=None, hash=False)
+    result: str = ""
+    status: str = ""
+
+    @property
+    def had_effects(self) -> bool:
+        """Whether it may have changed something."""
+        return self.name not in LOOKING and self.status != "denied"
 
 
 @dataclass(frozen=True)
@@ -88,8 +239,8 @@ class Turn:
         When the prompt was sent (UTC).
     complete : bool
         False for a prompt that was never answered: an interrupt, an error, a kill.
-    tools : tuple of str
-        Names of the tools that ran, in order.
+    uses : tuple of ToolUse
+        The tool calls, in order.
     usage : Usage
         Tokens, where the transcript records them.
     """
@@ -102,8 +253,18 @@ class Turn:
     model: str = ""
     at: datetime | None = None
     complete: bool = True
-    tools: tuple[str, ...] = ()
+    uses: tuple[ToolUse, ...] = ()
     usage: Usage = field(default_factory=Usage)
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """The names of the tools that were called, in order."""
+        return tuple(use.name for use in self.uses)
+
+    @property
+    def had_effects(self) -> bool:
+        """Whether a tool may have changed something: the turn is then never taken back."""
+        return any(use.had_effects for use in self.uses)
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,37 @@ The runtime's own variables (``COPILOT_HOME``, ``COPILOT_PROVIDER_*``, ``COPILOT
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
-from traitlets import Bool, Enum, Float, TraitError, Unicode, observe, validate
+from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, observe, validate
 from traitlets.config import Configurable
 
 from .errors import BadInputError, CopilotError
 
 #: Prefix of the environment variables that set a trait.
 ENVIRONMENT = "COPILOT_JUPYTER_"
+
+#: The tools that run in this kernel, all of them on by default.
+KERNEL_TOOLS = ("list_variables", "inspect_variable", "read_notebook", "run_python", "insert_cell")
+#: The runtime's own tools, by the name that turns them on.
+BUILTIN_TOOLS = {
+    "files": ("view", "grep", "glob", "create", "edit"),
+    "shell": ("bash", "read_bash", "stop_bash", "list_bash"),
+    "web": ("web_fetch",),
+}
+#: The tools of the agent that ask before they do anything.
+TOOLS_THAT_ASK = ("run_python", "insert_cell", "shell", "write", "read", "url")
+
+
+class _Names(List[str]):
+    """A list of names; in the environment with spaces or commas between them."""
+
+    def from_string(self, s: str) -> list[str]:
+        if s.lstrip().startswith(("[", "(")):
+            return list(super().from_string(s) or [])
+        return [name for name in re.split(r"[\s,]+", s) if name]
 
 
 class Copilot(Configurable):
@@ -37,6 +58,12 @@ class Copilot(Configurable):
         "",
         help="A GGUF file to serve for provider 'local'; empty means the small one that "
         "`copilot-jupyter setup` fetches.",
+    ).tag(config=True)
+    runtime = Enum(
+        ("private", "shared"),
+        "private",
+        help="Whose the Copilot runtime is: 'private' to each kernel, or 'shared' by the kernels "
+        "of this user on this host, which takes less memory.",
     ).tag(config=True)
     system_message = Unicode(
         "",
@@ -62,6 +89,40 @@ class Copilot(Configurable):
         min=0.1,
         help="Seconds after the last turn when the session is let go, so that a terminal or "
         "another notebook may go on with it.",
+    ).tag(config=True)
+    tools = _Names(
+        Unicode(),
+        default_value=None,
+        allow_none=True,
+        help="Names of the tools that the model may use; None means all that run in this kernel "
+        f"({', '.join(KERNEL_TOOLS)}), and none for the embedded model. 'files', 'shell' and "
+        "'web' turn on the runtime's own.",
+    ).tag(config=True)
+    context_budget = Int(
+        8_000,
+        min=100,
+        help="Tokens that the values of one prompt may take together; what is over is cut, with "
+        "a mark.",
+    ).tag(config=True)
+    images = Enum(
+        ("auto", "always", "never"),
+        "auto",
+        help="Whether figures and pictures are sent as images: 'auto' does with GitHub Copilot, "
+        "and tells other models in text what is on them.",
+    ).tag(config=True)
+    folders = _Names(
+        Unicode(),
+        help="Folders beside the notebook's own that the tools of 'files' may read and write.",
+    ).tag(config=True)
+    allow = _Names(
+        Unicode(),
+        help="Names of tools that need no question, also where nobody is there to answer: "
+        f"{', '.join(TOOLS_THAT_ASK)}.",
+    ).tag(config=True)
+    ask_timeout = Float(
+        600.0,
+        min=0.1,
+        help="Seconds after which a tool that asks, and gets no answer, is denied.",
     ).tag(config=True)
     full_tracebacks = Bool(
         False,
@@ -93,11 +154,32 @@ class Copilot(Configurable):
             "of an OpenAI-compatible endpoint."
         )
 
-    @validate("stall_timeout", "idle_release")
+    @validate("stall_timeout", "idle_release", "ask_timeout")
     def _check_seconds(self, proposal: Any) -> float:
         value: float = proposal["value"]
         if value != value:
             raise TraitError(f"Copilot.{proposal['trait'].name} is no number of seconds.")
+        return value
+
+    @validate("tools")
+    def _check_tools(self, proposal: Any) -> list[str] | None:
+        value: list[str] | None = proposal["value"]
+        known = (*KERNEL_TOOLS, *BUILTIN_TOOLS)
+        if unknown := [name for name in value or () if name not in known]:
+            raise TraitError(
+                f"Copilot.tools names {', '.join(map(repr, unknown))}, and no tool is called so; "
+                f"there are {', '.join(known)}."
+            )
+        return value
+
+    @validate("allow")
+    def _check_allow(self, proposal: Any) -> list[str]:
+        value: list[str] = proposal["value"]
+        if unknown := [name for name in value if name not in TOOLS_THAT_ASK]:
+            raise TraitError(
+                f"Copilot.allow names {', '.join(map(repr, unknown))}, and no tool that asks is "
+                f"called so; there are {', '.join(TOOLS_THAT_ASK)}."
+            )
         return value
 
     @validate("local_model")

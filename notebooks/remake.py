@@ -50,6 +50,7 @@ def remake(path: Path, runtime: Path) -> None:
             "COPILOT_PROVIDER_API_KEY": model.api_key,
             "COPILOT_MODEL": model.name,
             "COPILOT_JUPYTER_SYSTEM_MESSAGE": model.system_prompt,
+            "COPILOT_JUPYTER_TOOLS": "",  # it is too small to call any
         }
         asked = nbformat.from_dict(notebook)
         asked.cells.append(nbformat.v4.new_code_cell(f"%copilot_export {bundle.name}"))

@@ -50,6 +50,8 @@ class Reply:
     """JSON text of the tool call's arguments."""
     first: Callable[[], None] | None = None
     """Called before the first delta is sent."""
+    last: Callable[[], None] | None = None
+    """Called when the last delta has been sent."""
     raw: bytes | None = None
     """Send these bytes as the body, with status 200."""
 
@@ -187,7 +189,8 @@ def _handler(model: ScriptedModel) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             if reply.status != 200:
-                error = {"message": f"scripted {reply.status}", "type": "scripted"}
+                message = reply.text or f"scripted {reply.status}"
+                error = {"message": message, "type": "scripted"}
                 self._json(reply.status, {"error": error}, reply.headers)
                 return
             if reply.raw is not None:
@@ -226,6 +229,8 @@ def _handler(model: ScriptedModel) -> type[BaseHTTPRequestHandler]:
                 if reply.pause:
                     model._stop.wait(min(reply.pause, LONGEST_WAIT))
                 self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+            if reply.last is not None:
+                reply.last()
             reason = "tool_calls" if reply.tool else "stop"
             self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
             usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}

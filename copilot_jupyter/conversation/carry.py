@@ -61,9 +61,8 @@ def rebuild(
     main, *others = embedded.chains(turns)
     _make(store, session_id, main, folder, metadata)
     total = main[-1].turn
-    tools = " Tool calls are not carried by a notebook." if any(t.tools for t in main) else ""
     source = main[0].source
-    said = [f"{session_id} was rebuilt from {source}: {len(main)} of {total} turns.{tools}"]
+    said = [f"{session_id} was rebuilt from {source}: {len(main)} of {total} turns."]
     return said + branch_off(store, session_id, others, folder)
 
 

@@ -28,9 +28,10 @@ from copilot_jupyter.errors import (
     SessionTakenError,
     StateFolderError,
 )
-from copilot_jupyter.events import Notice, Progress, Provider, Turn, TurnEvent
+from copilot_jupyter.events import NO_TOOLS, Notice, Offer, Progress, Provider, Turn, TurnEvent
 from copilot_jupyter.runtime.provider import resolve
 from copilot_jupyter.runtime.session import to_the_end
+from copilot_jupyter.runtime.shared import is_shared
 
 from . import carry, kept, mend, transcript
 from .answer import Answer
@@ -137,7 +138,8 @@ class Conversation:
         self._lock = SessionLock(lock_file(store.ours, session_id), terms.who)
         self._turn = asyncio.Lock()
         self._live: LiveSession | None = None
-        self._turn_model = ""
+        self._offer = NO_TOOLS
+        self._opened_for: tuple[object, ...] = ()
         self._size = 0
         self._beating: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[Answer] | None = None
@@ -184,6 +186,7 @@ class Conversation:
         place: Place | None = None,
         instead: Instead | None = None,
         anew: bool = True,
+        offer: Offer = NO_TOOLS,
         timeout: float | None = None,
         emit: Emit = lambda _: None,
     ) -> Answer:
@@ -201,6 +204,9 @@ class Conversation:
             An earlier turn: it and what follows are taken out, and kept aside.
         anew : bool
             Ask even if the conversation has the answer.
+        offer : Offer, optional
+            The tools that the model may use; whoever offers some answers their calls, which
+            `emit` gets.
         timeout : float, optional
             Seconds for the whole turn.
         emit : callable, optional
@@ -228,7 +234,7 @@ class Conversation:
         async with self._turn:
             self._asking = asyncio.current_task()
             try:
-                return await self._whole_turn(question, place, instead, anew, timeout, emit)
+                return await self._whole_turn(question, place, instead, anew, offer, timeout, emit)
             except asyncio.CancelledError:
                 if self._taken:
                     raise self._taken_error() from None
@@ -245,10 +251,11 @@ class Conversation:
         place: Place,
         instead: Instead | None,
         anew: bool,  # noqa: FBT001 -- one caller, which names it
+        offer: Offer,
         timeout: float | None,
         emit: Emit,
     ) -> Answer:
-        live = await self._open(question.model, emit)
+        live = await self._open(question.model, offer, emit)
         # Whoever wrote or was withdrawn while this turn waited has changed what is there.
         if not anew and (found := self.replay.find(question, place)) is not None:
             return Answer.of(found, self.id, replayed=True)
@@ -262,6 +269,7 @@ class Conversation:
             outcome = await live.ask(
                 question.text,
                 shown=question.prompt,
+                attachments=question.attachments,
                 emit=emit,
                 stall_timeout=self._settings.stall_timeout,
                 timeout=timeout,
@@ -294,6 +302,7 @@ class Conversation:
             asked=place.asked,
             values=dict(question.values),
             usage=(outcome.usage.input_tokens, outcome.usage.output_tokens),
+            cost=outcome.usage.cost,
         )
         deadline = time.monotonic() + STORED
         while (stored := self.replay.added(record, before, place)) is None:
@@ -397,7 +406,7 @@ class Conversation:
                 said = kept.settle(self._store, self.id)
                 cut_off = transcript.dangling(self._store.tail(self.id).events)
                 entry = self.replay.entry(cut_off.event_id) if cut_off else None
-                if cut_off and entry and not cut_off.tools:
+                if cut_off and entry and not cut_off.had_effects:
                     self._store.cut(self.id, entry.start)
                 yield said
             finally:
@@ -422,12 +431,12 @@ class Conversation:
 
     # -- opening ---------------------------------------------------------------------------
 
-    async def _open(self, model: str, emit: Emit) -> LiveSession:
+    async def _open(self, model: str, offer: Offer, emit: Emit) -> LiveSession:
         await self._hold(emit)
         if self._live is not None:
             reached = self._live.alive and self._runtime.reaches(self._live.provider)
             grown = self._grown()
-            if reached and not grown and model == self._turn_model:
+            if reached and not grown and self._opened_for == self._terms_of(model, offer):
                 return self._live
             if reached and grown:
                 emit(Notice(f"{self.id} went on elsewhere; this notebook has read on."))
@@ -435,6 +444,7 @@ class Conversation:
         # Said by the turn, in its own cell: the runtime works on a thread that may not draw.
         self._runtime.say = lambda line: emit(Progress(line))
         # Another model is another resume: a switch would put a notice into the prompt (measured).
+        self._offer, self._opened_for = offer, self._terms_of(model, offer)
         provider = resolve(self._settings.provider, model or self._settings.model, os.environ)
         provider = await self._runtime.prepare(provider, self._settings.local_model)
         if self._settings.system_message:
@@ -448,12 +458,18 @@ class Conversation:
         except BaseException:
             await to_the_end(live.close())
             raise
-        self._live, self._turn_model = live, model
+        self._live = live
         self._lock.beat(self._runtime.pid)
         if self._beating is None or self._beating.done():
             self._beating = asyncio.create_task(self._beat())
         self._size = self._store.size(self.id)
         return self._live
+
+    def _terms_of(self, model: str, offer: Offer) -> tuple[object, ...]:
+        """Return all that an open session is bound to: of anything else it is opened anew."""
+        settings = self._settings
+        own = (settings.provider, settings.model, settings.local_model, settings.system_message)
+        return (model, offer, *own)
 
     async def _resume(self, provider: Provider, emit: Emit) -> LiveSession:
         if not (self.terms.create or self.exists):
@@ -462,13 +478,17 @@ class Conversation:
         self._mend(emit)
         try:
             live = await self._runtime.open(
-                self.id, provider, self.terms.folder, create=self.terms.create
+                self.id,
+                provider,
+                self.terms.folder,
+                offer=self._offer,
+                create=self.terms.create,
             )
         except SessionDamagedError:
             if not mend.workspace(self._store, self.id):
                 raise
             emit(Notice(f"The workspace.yaml of {self.id} could not be read; it was set aside."))
-            live = await self._runtime.open(self.id, provider, self.terms.folder)
+            live = await self._runtime.open(self.id, provider, self.terms.folder, offer=self._offer)
         if live.recovered:
             emit(Notice(mend.said(self.id, live.recovered)))
         return live
@@ -492,7 +512,7 @@ class Conversation:
         if not self.exists:  # made a moment ago: it is written with its first turn
             return
         cut_off = transcript.dangling(self._store.tail(self.id).events)
-        if cut_off is None or cut_off.tools:
+        if cut_off is None or cut_off.had_effects:
             return
         await live.truncate(cut_off.event_id)
         prompt = transcript.one_line(cut_off.prompt)
@@ -550,7 +570,8 @@ class Conversation:
             if strangers or not holders:
                 return strangers
             if time.monotonic() > deadline:
-                if before is not None and before.place == this_place():
+                here = before is not None and before.place == this_place()
+                if here and not is_shared(self._store, holders[0].pid):
                     _end(holders[0].pid)
                 return []
             await asyncio.sleep(0.02)
@@ -637,14 +658,14 @@ class Conversation:
         """
         if self._is_taken():  # the new owner takes the prompt out
             with contextlib.suppress(CopilotError):
-                await live.abort()
+                await live.step_aside()
             await self._close()
             return False
         try:
             live = await self._settle(live, emit)
             added = transcript.turns(self._store.added(self.id, before))
             cut_off = added[0] if added else transcript.dangling(self._store.tail(self.id).events)
-            if cut_off is not None and not cut_off.tools:
+            if cut_off is not None and not cut_off.had_effects:
                 await live.truncate(cut_off.event_id)
             elif not added:
                 # Aborted before the prompt was stored, the runtime forgets the last answer

@@ -18,11 +18,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.events import Usage
+from copilot_jupyter.events import ToolUse, Usage
 from copilot_jupyter.runtime.store import check_id
 
 from .binding import METADATA_KEY
 from .transcript import start_event
+from .used import carried
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -43,8 +44,6 @@ _LARGEST = 200 * 1024 * 1024
 #: holds up a cell, and a folder may hold hundreds of notebooks full of images.
 _SEARCHED = 500 * 1024 * 1024
 
-#: Bytes for the names of tools: they are shown, and nothing is rebuilt from them.
-_TOOLS = 256
 
 _CONFLICT = re.compile(rb"^(?:<{7}|\|{7}|={7}|>{7})(?=[ \r\n]|\Z)", re.M)
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -90,8 +89,8 @@ class EmbeddedTurn:
         The model that answered, "" if unknown.
     at : str
         ISO time of the prompt, "" if unknown.
-    tools : tuple of str
-        Names of the tools that ran.
+    uses : tuple of ToolUse
+        The tool calls, cut to what a notebook carries.
     usage : Usage
         Tokens.
     cell : int
@@ -114,7 +113,7 @@ class EmbeddedTurn:
     answer: str
     model: str = ""
     at: str = ""
-    tools: tuple[str, ...] = ()
+    uses: tuple[ToolUse, ...] = ()
     usage: Usage = field(default_factory=Usage)
     cell: int = 0
     source: str = ""
@@ -165,8 +164,8 @@ def entry(turn: Turn, *, session: str, parent: str, key: str) -> dict[str, Any]:
     if turn.sent not in ("", turn.prompt):
         made["sent"] = _cut(turn.sent)
     made |= {"model": turn.model, "at": turn.at.isoformat() if turn.at else ""}
-    if tools := _few(turn.tools):
-        made["tools"] = tools
+    if uses := carried(turn.uses):
+        made["uses"] = [[use.name, use.arguments, use.result, use.status] for use in uses]
     if turn.usage != Usage():
         made["usage"] = [turn.usage.input_tokens, turn.usage.output_tokens]
     made["ev"] = VERSION
@@ -189,14 +188,6 @@ def _mark(missing: int) -> str:
     return f"…[cut by copilot-jupyter: {missing} bytes more]"
 
 
-def _few(tools: Sequence[str]) -> list[str]:
-    """Return the first tools' names, as many as fit."""
-    shown = list(tools)
-    while len(json.dumps(shown)) > _TOOLS:
-        shown.pop()
-    return shown
-
-
 def _digest(fields: Mapping[str, Any], answer: str) -> str:
     """Return the digest over the answer and every field of the turn.
 
@@ -208,7 +199,7 @@ def _digest(fields: Mapping[str, Any], answer: str) -> str:
         answer,
         fields["model"],
         fields["at"],
-        fields.get("tools", []),
+        fields.get("uses", []),
         fields.get("usage", [0, 0]),
     ]
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -426,7 +417,7 @@ def _turn(found: dict[str, Any], data: Any, cell: int, name: str) -> EmbeddedTur
         answer=answer,
         model=found["model"],
         at=found["at"],
-        tools=tuple(found.get("tools", ())),
+        uses=tuple(ToolUse(*use) for use in found.get("uses", ())),
         usage=Usage(*found.get("usage", ())),
         cell=cell,
         source=name,
@@ -451,12 +442,18 @@ def _wrong(found: dict[str, Any]) -> str:
         return "turn"
     if not isinstance(found.get("sent", ""), str):
         return "sent"
-    if not _list_of(str, found.get("tools", [])):
-        return "tools"
+    uses = found.get("uses", [])
+    if not isinstance(uses, list) or not all(map(_is_use, uses)):
+        return "uses"
     usage = found.get("usage", [0, 0])
     if not _list_of(int, usage) or len(usage) != 2 or min(usage) < 0:
         return "usage"
     return ""
+
+
+def _is_use(value: Any) -> bool:
+    kinds = [type(part) for part in value] if isinstance(value, list) else []
+    return kinds == [str, dict, str, str]
 
 
 def _list_of(kind: type, value: Any) -> bool:
@@ -687,26 +684,53 @@ def turn_events(turn: EmbeddedTurn, parent_id: str) -> list[dict[str, Any]]:
     parent_id : str
         Id of the event that comes before them in the transcript.
     """
-    answer = {
-        "messageId": _id(turn, "message"),
-        "content": turn.answer,
-        "toolRequests": [],
-        "model": turn.model,
-    }
     sent = {"content": turn.prompt, "transformedContent": turn.sent or turn.prompt}
-    at = _stamp(_moment(turn))
-    events = []
-    for kind, event_id, data in (
+    said = _message(turn, "message", turn.answer)
+    kinds = [
         ("user.message", turn.event, sent),
         ("assistant.turn_start", _id(turn, "turn_start"), {"turnId": "0"}),
-        ("assistant.message", _id(turn, "answer"), answer),
+        *(event for number, use in enumerate(turn.uses) for event in _call(turn, number, use)),
+        ("assistant.message", _id(turn, "answer"), said),
         ("assistant.turn_end", _id(turn, "turn_end"), {"turnId": "0"}),
-    ):
+    ]
+    at = _stamp(_moment(turn))
+    events = []
+    for kind, event_id, data in kinds:
         events.append(
             {"type": kind, "data": data, "id": event_id, "timestamp": at, "parentId": parent_id}
         )
         parent_id = event_id
     return events
+
+
+def _message(turn: EmbeddedTurn, role: str, text: str, *requests: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "messageId": _id(turn, role),
+        "content": text,
+        "toolRequests": list(requests),
+        "model": turn.model,
+    }
+
+
+def _call(
+    turn: EmbeddedTurn, number: int, use: ToolUse
+) -> tuple[tuple[str, str, dict[str, Any]], ...]:
+    """Return the events of one tool call: asked, begun, done."""
+    call = {"toolCallId": f"call_{number}"}
+    request = {**call, "name": use.name, "arguments": use.arguments, "type": "function"}
+    done: dict[str, Any] = {**call, "turnId": "0", "success": use.status == "success"}
+    if done["success"]:
+        done["result"] = {"content": use.result}
+    else:
+        code = use.status or "failure"
+        done["error"] = {"message": use.result or "It was interrupted.", "code": code}
+    names = [_id(turn, f"{role}/{number}") for role in ("asks", "starts", "ends")]
+    began = {**call, "toolName": use.name, "arguments": use.arguments, "turnId": "0"}
+    return (
+        ("assistant.message", names[0], _message(turn, f"call/{number}", "", request)),
+        ("tool.execution_start", names[1], began),
+        ("tool.execution_complete", names[2], done),
+    )
 
 
 def _id(turn: EmbeddedTurn, role: str) -> str:

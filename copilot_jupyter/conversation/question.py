@@ -7,11 +7,21 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import BadInputError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from copilot_jupyter.events import Attachment
+
 #: Addresses in a repr change with every process and say nothing.
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
+
+
+#: What is said before a prompt about variables that went with a former life of the kernel.
+_RESTARTED = re.compile(r"\A<kernel_restarted>[^<]*</kernel_restarted>\n\n")
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,8 @@ class Question:
         Other flags of the cell that change the answer, in any order.
     values : tuple of (str, str)
         Names of the values that the prompt interpolates, each with a digest of what is sent.
+    attachments : tuple of Attachment
+        What goes along: images of values, files. In the key by `values` and `flags`.
     """
 
     prompt: str
@@ -37,6 +49,7 @@ class Question:
     model: str = ""
     flags: tuple[tuple[str, str], ...] = ()
     values: tuple[tuple[str, str], ...] = ()
+    attachments: tuple[Attachment, ...] = ()
 
     @property
     def text(self) -> str:
@@ -70,8 +83,12 @@ def checked(prompt: str) -> str:
     """
     if not prompt.strip():
         raise BadInputError("The prompt is empty.", "Write it below the %%copilot line.")
-    # Half of a surrogate pair is no text, and the runtime would refuse the whole message.
-    return prompt.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return paired(prompt)
+
+
+def paired(text: str) -> str:
+    """Return a text without halves of surrogate pairs, which no message can carry."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def key_of(prompt: str) -> str:
@@ -80,8 +97,19 @@ def key_of(prompt: str) -> str:
 
 
 def content_of(text: str) -> str:
-    """Return a digest of a text as sent, addresses masked."""
-    return _digest(_ADDRESS.sub("0x", normal(text)))
+    """Return a digest of a text as sent, addresses masked, without the note on a restart."""
+    return _digest(_ADDRESS.sub("0x", normal(_RESTARTED.sub("", text))))
+
+
+def restarted(text: str, gone: Sequence[str]) -> str:
+    """Return a text for the model with a note on the variables that it saw and that are gone."""
+    note = f"The kernel was restarted. Variables that are gone: {', '.join(gone)}."
+    return f"<kernel_restarted>{note}</kernel_restarted>\n\n{text}"
+
+
+def tells_of_restart(text: str) -> bool:
+    """Whether a text as sent begins with such a note."""
+    return _RESTARTED.match(text) is not None
 
 
 def normal(prompt: str) -> str:

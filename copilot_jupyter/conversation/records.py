@@ -65,6 +65,8 @@ class Record:
         Digests of the interpolated values by name.
     usage : tuple of int
         Tokens in and out.
+    cost : float
+        In the provider's unit.
     span : tuple of int
         Where its events begin and end in the transcript, in bytes behind the first line;
         (0, 0) where that is not known.
@@ -78,6 +80,7 @@ class Record:
     asked: str = ""
     values: dict[str, str] = field(default_factory=dict)
     usage: tuple[int, int] = (0, 0)
+    cost: float = 0.0
     span: tuple[int, int] = (0, 0)
 
     def value(self) -> dict[str, Any]:
@@ -225,7 +228,7 @@ class TurnIndex:
         if not turns or turns[0].event_id != entry.event or not turns[0].complete:
             return None
         record = entry.record
-        usage = Usage(*record.usage) if record is not None else turns[0].usage
+        usage = Usage(*record.usage, record.cost) if record is not None else turns[0].usage
         before = self.entries[entry.number - 2].event if entry.number > 1 else ""
         return Stored(replace(turns[0], number=entry.number, usage=usage), entry.key, before)
 
@@ -449,6 +452,7 @@ def to_record(value: Any) -> Record | None:
             asked=str(value.get("asked") or ""),
             values={str(k): str(v) for k, v in values.items()} if values else {},
             usage=(int(usage[0]), int(usage[1])) if usage else (0, 0),
+            cost=float(value.get("cost") or 0.0),
             span=(int(span[0]), int(span[1])) if span else (0, 0),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):

@@ -9,18 +9,24 @@ order, and without any cell ids the order of the cells tells them apart.
 
 from __future__ import annotations
 
+import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .question import tells_of_restart
 from .records import Entry, Record, Stored, TurnIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container, Sequence
 
     from copilot_jupyter.runtime.store import Store
 
     from .question import Question
+
+
+#: The last turns in which variables are looked for that the model was shown.
+_LOOKED_AT = 50
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,54 @@ class Replay:
         with self._mutex:
             self.index.refresh()
             return self.index.matching(question)
+
+    def asked_before(self, question: Question, absent: Sequence[str]) -> Question:
+        """Return the question as it was asked when the values were there that are not now.
+
+        A prompt that names a value which the kernel does not have is the same question:
+        its answer is shown, and nothing is sent that holds a name instead of a value.
+
+        Parameters
+        ----------
+        question : Question
+        absent : sequence of str
+            The values that the prompt names and that are missing.
+
+        Returns
+        -------
+        Question
+            The same one where it was never asked so.
+        """
+        for entry in reversed(self.entries()) if absent else ():
+            record = entry.record
+            then = (
+                {name: record.values[name] for name in absent if name in record.values}
+                if record
+                else {}
+            )
+            if then:
+                candidate = replace(question, values=(*question.values, *then.items()))
+                if candidate.key == entry.key:
+                    return candidate
+        return question
+
+    def shown_and_gone(self, is_defined: Callable[[str], bool]) -> list[str]:
+        """Return the variables that the model was shown since it was last told of a restart.
+
+        Parameters
+        ----------
+        is_defined : callable
+            Whether the kernel has a variable of this name.
+        """
+        gone: set[str] = set()
+        for entry in reversed(self.entries()[-_LOOKED_AT:]):
+            record = entry.record
+            labels = record.values if record else {}
+            gone.update(re.split(r"[:!]", label)[0] for label in labels)
+            stored = self.stored(entry) if labels else None
+            if stored is not None and tells_of_restart(stored.turn.sent):
+                break
+        return sorted(name for name in gone if not is_defined(name))
 
     def stored(self, entry: Entry) -> Stored | None:
         """Read one turn back; None where the transcript has changed since."""

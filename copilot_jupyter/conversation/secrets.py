@@ -1,9 +1,9 @@
 """Secrets taken out of text that leaves this machine.
 
 Two sources: the values of environment variables that by their name hold a secret, and
-the shapes that tokens, keys and passwords have. What is found becomes a mask that shows
-the variable's name or the kind. Nothing is found in a mask, so that text which was
-scrubbed once stays as it is.
+the shapes that tokens, keys and passwords have; with the extra ``secrets`` also those that
+detect-secrets knows. What is found becomes a mask that shows the variable's name or the
+kind. Nothing is found in a mask, so that text which was scrubbed once stays as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from . import secret_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -396,7 +398,11 @@ class Shield:
         for value, mask in self._values:
             if value in text:
                 text = _outside(text, partial(self._swap, value=value, mask=mask))
-        return self._shapes(self._shapes(text, _TOKENS), _PLACES)
+        text = self._shapes(self._shapes(text, _TOKENS), _PLACES)
+        for value, kind in list(secret_rules.found(text)):
+            if _OPEN not in value and len(value) >= _SHORTEST:
+                text = _outside(text, partial(self._swap, value=value, mask=_mask(kind)))
+        return text
 
     def _shapes(self, text: str, kinds: tuple[_Kind, ...]) -> str:
         for kind in kinds:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import math
 import os
 import re
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +25,7 @@ from copilot_jupyter.runtime.store import BRANCH_OF, KEPT_FROM, NOTEBOOK_PATH, S
 
 from . import carry, kept, transcript
 from .conversation import Conversation, Terms
+from .grants import Grants
 from .lock import SessionLock, lock_file
 from .replay import Replay
 from .secrets import Shield
@@ -30,6 +33,7 @@ from .secrets import Shield
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from copilot_jupyter.runtime.catalog import CatalogRow
     from copilot_jupyter.settings import Copilot
 
 #: An empty session is cleaned up after this many days.
@@ -42,15 +46,18 @@ class Listed:
 
     Parameters
     ----------
-    notebook, folder, others : tuple of SessionInfo
+    notebook, folder, others : tuple of CatalogRow
         Bound to this notebook; made in this folder; all the rest.
+    unread : int
+        How many sessions there was no time to read.
     """
 
-    notebook: tuple[SessionInfo, ...]
-    folder: tuple[SessionInfo, ...]
-    others: tuple[SessionInfo, ...]
+    notebook: tuple[CatalogRow, ...]
+    folder: tuple[CatalogRow, ...]
+    others: tuple[CatalogRow, ...]
+    unread: int = 0
 
-    def __iter__(self) -> Iterator[SessionInfo]:
+    def __iter__(self) -> Iterator[CatalogRow]:
         return iter((*self.notebook, *self.folder, *self.others))
 
 
@@ -78,7 +85,7 @@ class Sessions:
         self.settings = settings
         self.store = store or Store()
         self.loop = LoopThread()
-        self.runtime = Runtime(self.store, say=say)
+        self.runtime = Runtime(self.store, say=say, sharing=lambda: settings.runtime == "shared")
         self._open: dict[str, Conversation] = {}
         self._replays: dict[str, Replay] = {}
 
@@ -150,34 +157,50 @@ class Sessions:
     # -- finding ---------------------------------------------------------------------------
 
     def listed(
-        self, text: str = "", *, notebook: Path | None, folder: str, kept_too: bool = False
+        self,
+        text: str = "",
+        *,
+        notebook: Path | None,
+        folder: str,
+        kept_too: bool = False,
+        seconds: float = math.inf,
     ) -> Listed:
         """Return the sessions, this notebook's first, then this folder's, then the rest.
 
         Parameters
         ----------
         text : str
-            Show only sessions whose id or name holds it (case does not matter).
+            Show only sessions whose id, name or first prompt holds it (case does not matter).
         notebook : Path or None
         folder : str
         kept_too : bool
             Include the copies that are kept of what was taken out of a conversation.
+        seconds : float
+            How long to read what the catalog does not know yet; the next call goes on there.
         """
-        here: list[SessionInfo] = []
-        near: list[SessionInfo] = []
-        rest: list[SessionInfo] = []
-        for info in self.store.infos():
-            if text.lower() not in f"{info.id}\n{info.name}".lower():
+        until, there = time.monotonic() + seconds, 0
+
+        def count(_done: int, total: int, _rows: list[CatalogRow]) -> None:
+            nonlocal there
+            there = total
+
+        rows = Catalog(self.store).refresh(count, lambda: time.monotonic() > until)
+        unread = there - len(rows) if time.monotonic() > until else 0
+        here: list[CatalogRow] = []
+        near: list[CatalogRow] = []
+        rest: list[CatalogRow] = []
+        for row in rows:
+            if text.lower() not in f"{row.id}\n{row.name}\n{row.prompt}".lower():
                 continue
-            if info.kept_from and not kept_too:
+            if row.kept_from and not kept_too:
                 continue
-            if notebook is not None and info.notebook == str(notebook):
-                here.append(info)
-            elif folder and info.folder == folder:
-                near.append(info)
+            if notebook is not None and row.notebook == str(notebook):
+                here.append(row)
+            elif folder and row.folder == folder:
+                near.append(row)
             else:
-                rest.append(info)
-        return Listed(tuple(here), tuple(near), tuple(rest))
+                rest.append(row)
+        return Listed(tuple(here), tuple(near), tuple(rest), unread)
 
     # -- deleting and cleaning up ----------------------------------------------------------
 
@@ -214,6 +237,7 @@ class Sessions:
         self.store.bury(session_id)  # first: nothing brings back what a kill leaves half deleted
         await self.runtime.delete(session_id)
         Catalog(self.store).forget([session_id])  # its title and first prompt
+        Grants(self.store.ours).forget_session(session_id)
 
     def old(self, older_than: timedelta, *, bound: bool = False) -> list[SessionInfo]:
         """Return the sessions that `cleanup` would move: ours, unused, not bound.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from copilot_jupyter.events import Turn, Usage
+from copilot_jupyter.events import ToolUse, Turn, Usage
 from copilot_jupyter.runtime.journal import is_prompt
+
+from .question import paired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +24,8 @@ _DATE_LINE = re.compile(r"\A<current_datetime>[^<]*</current_datetime>\n{0,2}")
 class _Draft:
     event: dict[str, Any]
     texts: list[str] = field(default_factory=list)
-    tools: list[str] = field(default_factory=list)
+    uses: list[ToolUse] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
     model: str = ""
     answered: bool = False
     usage: Usage = field(default_factory=Usage)
@@ -33,11 +36,24 @@ class _Draft:
             if text := str(data.get("content") or ""):
                 self.texts.append(text)
             self.model = str(data.get("model") or self.model)
-            self.answered = not data.get("toolRequests") and bool(self.texts or self.tools)
+            self.answered = not data.get("toolRequests") and bool(self.texts or self.uses)
         elif kind == "tool.execution_start":
-            self.tools.append(str(data.get("toolName") or ""))
+            self.uses.append(ToolUse(str(data.get("toolName") or ""), data.get("arguments")))
+            self.calls.append(str(data.get("toolCallId")))
+        elif kind == "tool.execution_complete":
+            self._complete(data)
         # An abort or an error that follows the answer takes nothing back: the stop button
         # pressed before the next prompt was sent writes one too.
+
+    def _complete(self, data: dict[str, Any]) -> None:
+        call = str(data.get("toolCallId"))
+        for at in reversed(range(len(self.uses))):  # some models use an id twice
+            if self.calls[at] == call and not self.uses[at].status:
+                result, error = data.get("result") or {}, data.get("error") or {}
+                status = "success" if data.get("success") else str(error.get("code") or "failure")
+                text = str(result.get("content") or error.get("message") or "")
+                self.uses[at] = replace(self.uses[at], result=text, status=status)
+                return
 
     def turn(self, number: int) -> Turn:
         data = self.event["data"]
@@ -48,11 +64,11 @@ class _Draft:
             event_id=str(self.event.get("id") or ""),
             prompt=prompt,
             sent=sent,
-            answer="\n\n".join(self.texts),
+            answer=paired("\n\n".join(self.texts)),
             model=self.model,
             at=_time(self.event.get("timestamp")),
             complete=self.answered,
-            tools=tuple(self.tools),
+            uses=tuple(self.uses),
             usage=self.usage,
         )
 
@@ -116,9 +132,14 @@ def as_jsonl(events: Sequence[dict[str, Any]], shown: Sequence[Turn]) -> str:
     return "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events[start:])
 
 
+def many(count: int, what: str) -> str:
+    """Return a number of things in words."""
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def counted(turns: int) -> str:
     """Return a number of turns in words."""
-    return "1 turn" if turns == 1 else f"{turns} turns"
+    return many(turns, "turn")
 
 
 def one_line(text: str) -> str:

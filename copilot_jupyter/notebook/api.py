@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.conversation.question import Question
+from copilot_jupyter.conversation.question import Question, checked
 from copilot_jupyter.errors import SetupError
+from copilot_jupyter.notebook import turn
 from copilot_jupyter.notebook.asking import Asking, Request
 from copilot_jupyter.notebook.extension import current_desk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from copilot_jupyter.conversation.answer import Answer
     from copilot_jupyter.conversation.conversation import Conversation
     from copilot_jupyter.notebook.desk import Desk
@@ -60,7 +62,7 @@ def ask(
         The session is then as if the prompt had not been asked.
     """
     desk, asking = _begun(prompt, model, timeout, again=again)
-    return asking.answer or desk.sessions.loop.call(asking.ask(lambda _: None))
+    return asking.answer or turn.drive_sync(_turn(desk, asking))
 
 
 async def ask_async(
@@ -71,10 +73,7 @@ async def ask_async(
     Cancelling the task withdraws the prompt.
     """
     desk, asking = _begun(prompt, model, timeout, again=again)
-    if asking.answer is not None:
-        return asking.answer
-    work = asking.ask(lambda _: None)
-    return await asyncio.wrap_future(desk.sessions.loop.submit(work))
+    return asking.answer or await turn.drive(_turn(desk, asking))
 
 
 def _desk() -> Desk:
@@ -90,6 +89,17 @@ def _desk() -> Desk:
 
 def _begun(prompt: str, model: str, timeout: float | None, *, again: bool) -> tuple[Desk, Asking]:
     desk = _desk()
-    question = Question(prompt, model=model)
-    request = Request(question, "again" if again else "", timeout=timeout, stays=True)
+    desk.check_may_ask()
+    request = Request(
+        Question(checked(prompt), model=model),
+        "again" if again else "",
+        timeout=timeout,
+        stays=True,
+        offer=desk.tools.offer,
+    )
     return desk, Asking(desk.notebook, desk.settings, request)
+
+
+def _turn(desk: Desk, asking: Asking) -> Callable[[turn.Waker], turn.Steps]:
+    loop = desk.sessions.loop
+    return lambda waker: turn.steps(loop, asking.ask, turn.NoPainter(), waker, desk.tools)

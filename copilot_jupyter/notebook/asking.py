@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from copilot_jupyter.conversation import transcript
 from copilot_jupyter.conversation.answer import Answer
 from copilot_jupyter.conversation.conversation import Instead
-from copilot_jupyter.conversation.question import checked
+from copilot_jupyter.conversation.question import checked, restarted
 from copilot_jupyter.errors import NotAnsweredError, SessionInUseError
-from copilot_jupyter.events import Notice
+from copilot_jupyter.events import NO_TOOLS, Notice, Offer
 from copilot_jupyter.runtime.session import to_the_end
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ class Request:
         Seconds for the whole turn.
     stays : bool
         Whether the flag stays in the source: it then asks anew once, and replays after that.
+    offer : Offer
+        The tools that the model may use.
+    absent : tuple of str
+        Values that the prompt names and the kernel does not have.
     """
 
     question: Question
@@ -46,6 +50,8 @@ class Request:
     branch: str = ""
     timeout: float | None = None
     stays: bool = False
+    offer: Offer = NO_TOOLS
+    absent: tuple[str, ...] = ()
 
 
 class Asking:
@@ -75,9 +81,10 @@ class Asking:
     def __init__(self, notebook: Notebook, settings: Copilot, request: Request) -> None:
         checked(request.question.prompt)
         self._notebook = notebook
-        self._request = request
         front_end = notebook.front_end
         self.conversation = notebook.find_or_begin(request.question.prompt)
+        question = self.conversation.replay.asked_before(request.question, request.absent)
+        request = self._request = replace(request, question=question)
         self._place = front_end.place(
             request.question.key,
             request.how.replace("branch", ""),
@@ -96,12 +103,15 @@ class Asking:
         self._anew = anew or front_end.is_typed or settings.replay == "never"
         if not self._anew:
             self.answer = self._stored()
-        if self.answer is None:
+        if self.answer is not None:
+            notebook.replayed += 1
+        else:
             if settings.replay == "only":
                 raise self._not_answered()
             if branching and self.conversation.exists:
                 self._enter_branch()
             self._prepare_turn()
+            self._tell_of_restart()
 
     async def ask(self, emit: Emit) -> Answer:
         """Ask the model; runs on the loop's thread.
@@ -130,6 +140,7 @@ class Asking:
             place=self._place,
             instead=instead,
             anew=self._anew,
+            offer=self._request.offer,
             timeout=self._request.timeout,
             emit=emit,
         )
@@ -154,6 +165,17 @@ class Asking:
             f"In [{count}] asks {shown!r}, which {self.conversation.id} has no answer to.",
             "Copilot.replay is 'only', so no model was asked; set it to 'auto' to ask.",
         )
+
+    def _tell_of_restart(self) -> None:
+        """Tell the model once in this kernel's life which variables it saw are gone."""
+        session, front_end = self.conversation.id, self._notebook.front_end
+        if session in self._notebook.told_of_restart:
+            return
+        self._notebook.told_of_restart.add(session)
+        if gone := self.conversation.replay.shown_and_gone(front_end.defines):
+            question = self._request.question
+            question = replace(question, sent=restarted(question.text, gone))
+            self._request = replace(self._request, question=question)
 
     # -- turns that give way ---------------------------------------------------------------
 

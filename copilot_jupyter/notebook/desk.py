@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from copilot_jupyter.conversation.conversation import Conversation
     from copilot_jupyter.conversation.sessions import Sessions
-    from copilot_jupyter.notebook import render
+    from copilot_jupyter.notebook import render, turn
     from copilot_jupyter.notebook.frontend import FrontEnd
+    from copilot_jupyter.notebook.labcomm import LabExtension
     from copilot_jupyter.notebook.notebook import Notebook
+    from copilot_jupyter.notebook.tools import Tools
 
 #: How many sessions a list shows before it asks for --all.
 LISTED = 20
@@ -63,10 +65,36 @@ class Desk:
 
         return Notebook(self.front_end, self.sessions, self.say)
 
+    @cached_property
+    def lab(self) -> LabExtension:
+        """The lab extension in the page, if it is there."""
+        from copilot_jupyter.notebook.labcomm import LabExtension
+
+        return LabExtension(self.shell)
+
+    @cached_property
+    def tools(self) -> Tools:
+        """What the model may look at and do."""
+        from copilot_jupyter.notebook.tools import Tools
+
+        return Tools(self)
+
     def close(self) -> None:
         """Let the sessions go and end the runtime; nothing if they were never used."""
         if "sessions" in self.__dict__:
             self.sessions.close()
+
+    def check_may_ask(self) -> None:
+        """Refuse a question from code that the model runs: it would wait for itself.
+
+        Raises
+        ------
+        BadInputError
+        """
+        if "tools" in self.__dict__ and self.tools.running:
+            raise BadInputError(
+                "Code that the model runs cannot ask Copilot.", "Ask in a cell of your own."
+            )
 
     def bound(self) -> Conversation:
         """Return this notebook's conversation.
@@ -124,7 +152,7 @@ class Desk:
     def typed(self, question: str) -> str:
         """Ask the person; the stop button ends that in one line, not in IPython's traceback."""
         try:
-            with _interruptible():
+            with interruptible():
                 return input(question).strip()
         except (KeyboardInterrupt, EOFError):
             raise TurnInterrupted("Interrupted; nothing was done.") from None
@@ -145,11 +173,19 @@ class Desk:
             metadata=self.notebook.output_metadata(None),
         )
 
-    def say(self, line: str) -> None:
+    def painter(self) -> turn.Painter:
+        """Return what draws a turn here."""
+        from copilot_jupyter.notebook import turn
+
+        if self.front_end.kernel is None:
+            return turn.TerminalPainter()
+        return turn.CellPainter(self.notebook.output_metadata, streams=self.front_end.streams)
+
+    def say(self, line: str, metadata: dict[str, Any] | None = None) -> None:
         """Show one line."""
         from copilot_jupyter.notebook import render
 
-        self.show(render.plain_bundle(line))
+        self.show(render.plain_bundle(line), metadata)
 
     def show_for_now(self, lines: Sequence[str]) -> Callable[[], None]:
         """Show lines, and return what takes them away again."""
@@ -175,7 +211,7 @@ class Desk:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let the stop button end an ``input()`` in an awaited cell too.
 
     There ipykernel hands the signal to the loop, which is blocked by the question.

@@ -10,17 +10,21 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 
 from copilot_jupyter.notebook import transform
 from copilot_jupyter.notebook.desk import Desk
-from copilot_jupyter.notebook.flags import FLAGS, TAKES_IDS
+from copilot_jupyter.notebook.fix_magics import FixMagics
+from copilot_jupyter.notebook.flags import FLAGS, TAKES_IDS, TAKES_TOOLS
 from copilot_jupyter.notebook.kernel_magics import KernelMagics
 from copilot_jupyter.notebook.magics import CopilotMagics
+from copilot_jupyter.notebook.permission_magics import PermissionMagics
+from copilot_jupyter.notebook.reading_magics import ReadingMagics
 from copilot_jupyter.notebook.session_magics import SessionMagics
+from copilot_jupyter.settings import TOOLS_THAT_ASK
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
     from IPython.core.interactiveshell import InteractiveShell
 
 #: All classes of magics.
-MAGICS = (CopilotMagics, SessionMagics, KernelMagics)
+MAGICS = (CopilotMagics, FixMagics, SessionMagics, ReadingMagics, KernelMagics, PermissionMagics)
 
 _LINE = re.compile(
     r"\s*(?:[\w.]+\s*=\s*)?%%?(?P<name>copilot\w*)\s(?:.*\s)?(?P<word>\S*)\Z", re.DOTALL
@@ -84,5 +88,7 @@ def _complete(context: CompletionContext) -> SimpleMatcherResult:
     known = [flag.name for flag in FLAGS[name]] if word.startswith("-") else []
     if not known and name in TAKES_IDS:
         known = desk.sessions.store.ids()
+    elif not known and name in TAKES_TOOLS:
+        known = list(TOOLS_THAT_ASK)
     found = [SimpleCompletion(text) for text in known if text.startswith(word)]
     return {"completions": found, "matched_fragment": word, "suppress": bool(found)}

@@ -94,10 +94,15 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("--model", "NAME"),
         Flag("--into", "NAME"),
         Flag("--timeout", "SECONDS"),
+        Flag("--context", "NAMES"),
+        Flag("--attach", "FILE"),
+        Flag("--no-tools"),
+        Flag("--dry-run"),
         Flag("--again"),
         Flag("--rewind"),
         Flag("--branch", "ID", optional=True),
     ),
+    "copilot_fix": (),
     "copilot_resume": (
         Flag("--create"),
         Flag("--from", "FILE"),
@@ -108,7 +113,14 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     ),
     "copilot_new": (),
     "copilot_sessions": (Flag("--all"),),
-    "copilot_history": (Flag("--last", "N"), Flag("--export", "FILE.md|FILE.jsonl")),
+    "copilot_history": (
+        Flag("--last", "N"),
+        Flag("--turn", "N"),
+        Flag("--search", "TEXT"),
+        Flag("--browse"),
+        Flag("--export", "FILE.md|.html|.ipynb|.jsonl"),
+    ),
+    "copilot_insert": (Flag("--turn", "TURN"),),
     "copilot_fork": (Flag("--at", "TURN"),),
     "copilot_rewind": (),
     "copilot_undo": (),
@@ -125,9 +137,14 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     "copilot_models": (),
     "copilot_status": (),
     "copilot_doctor": (Flag("--fix"),),
+    "copilot_allow": (Flag("--forget"),),
+    "copilot_deny": (),
     "copilot_login": (Flag("--token"), Flag("--host", "HOST")),
     "copilot_logout": (),
 }
+
+#: The magics whose words are names of tools.
+TAKES_TOOLS = ("copilot_allow", "copilot_deny")
 
 #: The magics whose words are session ids.
 TAKES_IDS = ("copilot_resume", "copilot_history", "copilot_delete", "copilot_doctor")

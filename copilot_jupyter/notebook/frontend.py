@@ -169,6 +169,24 @@ class FrontEnd:
         """Replace the text behind a regular expression, and what that matches, once."""
         self.replace_line(before + re.escape(text.strip()) + r"(?=[ \t]*$)", new)
 
+    def defines(self, name: str) -> bool:
+        """Whether the kernel has a variable of this name."""
+        return name in self._shell.user_ns
+
+    def offer_cell(self, source: str) -> bool:
+        """Put a code cell below the running one, or into the next prompt of a console.
+
+        Of several in one cell the last one wins.
+
+        Returns
+        -------
+        bool
+            Whether somebody is there to see it.
+        """
+        if self.can_ask:
+            self._shell.set_next_input(source, replace=False)
+        return self.can_ask
+
     def source(self) -> str:
         """Return the source of the cell that runs now, "" where it is not known."""
         return str(self._parent().get("content", {}).get("code", ""))

@@ -24,7 +24,7 @@ class KernelMagics(Magics):
     @no_var_expand
     @line_magic
     def copilot_status(self, line: str) -> None:
-        """Show the binding, the provider, the runtime, and how to go on in a terminal.
+        """Show the binding, what the conversation used and sent, the provider, the runtime.
 
         ::
 
@@ -33,7 +33,9 @@ class KernelMagics(Magics):
         from copilot_jupyter.notebook import listing
 
         no_words("copilot_status", line)
-        self.desk.show(listing.status(self.desk.notebook, self.desk.sessions))
+        offer = self.desk.tools.offer
+        tools = (*(tool.name for tool in offer.tools), *offer.builtin)
+        self.desk.show(listing.status(self.desk.notebook, self.desk.sessions, tools))
 
     @no_var_expand
     @line_magic

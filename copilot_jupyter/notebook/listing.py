@@ -1,137 +1,85 @@
-"""Sessions, history and status as text and tables."""
+"""Sessions and status as text and tables."""
 
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
-from html import escape
+import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.conversation import transcript
-from copilot_jupyter.errors import BadInputError, CopilotError
+from copilot_jupyter.conversation import transcript, used
+from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.notebook import render
 from copilot_jupyter.runtime.locate import find_runtime
 from copilot_jupyter.runtime.provider import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from copilot_jupyter.conversation.conversation import Conversation
     from copilot_jupyter.conversation.doctor import Check
     from copilot_jupyter.conversation.sessions import Listed, Sessions
-    from copilot_jupyter.events import Provider, SessionInfo, Turn
+    from copilot_jupyter.events import Provider, SessionInfo
     from copilot_jupyter.notebook.notebook import Notebook
+    from copilot_jupyter.runtime.catalog import CatalogRow
 
-_QUIET = "opacity:.6;font-size:85%;margin-bottom:0"
+    Table = Callable[[Sequence[str], Sequence[Sequence[str]], str], render.Bundle]
 
 _HEADERS = ("id", "name", "turns", "last used", "size", "notebook or folder", "in use by")
 
 
-def sessions(found: Listed, store: Sessions, text: str, limit: int | None) -> render.Bundle:
+def sessions(
+    found: Listed, store: Sessions, text: str, limit: int | None, table: Table = render.table
+) -> render.Bundle:
     """Return the list of sessions, in its three groups.
 
     Parameters
     ----------
     found : Listed
     store : Sessions
-        Reads how many turns each has.
+        Knows who uses each.
     text : str
         What was searched for, for the empty list.
     limit : int or None
         How many to show.
+    table : callable, optional
+        What makes the table: `render.table`, or `terminal.table`.
     """
     groups = (
         ("this notebook", found.notebook),
         ("this folder", found.folder),
         ("elsewhere", found.others),
     )
-    total = sum(len(infos) for _, infos in groups)
-    if not total:
+    total = sum(len(rows) for _, rows in groups)
+    if not total and not found.unread:
         return render.plain_bundle(
-            f"No session holds {text!r} in its id or name."
+            f"No session holds {text!r} in its id, name or first prompt."
             if text
             else "There are no sessions yet; %%copilot begins one."
         )
-    rows: list[list[str]] = []
-    for group, infos in groups:
-        for info in infos:
-            if limit is None or len(rows) < limit:
-                rows.append([group, *_row(info, store)])
-    hidden = total - len(rows)
-    title = counted(total) + (f", {hidden} more with --all" if hidden else "")
-    return render.table(("where", *_HEADERS), rows, title)
+    grouped = [(group, row) for group, rows in groups for row in rows]
+    cells = [[group, *_row(row, store)] for group, row in grouped[:limit]]
+    hidden = total - len(cells)
+    title = counted(total) + (f", {hidden:,} more with --all" if hidden else "")
+    if found.unread:
+        title += f"; {found.unread:,} more are not read yet: run it again"
+    return table(("where", *_HEADERS), cells, title)
 
 
-def numbered(infos: Sequence[SessionInfo], store: Sessions) -> render.Bundle:
+def numbered(found: Sequence[CatalogRow], store: Sessions) -> render.Bundle:
     """Return a list to choose from by number."""
-    rows = [[str(number), *_row(info, store)] for number, info in enumerate(infos, start=1)]
+    rows = [[str(number), *_row(row, store)] for number, row in enumerate(found, start=1)]
     return render.table(("", *_HEADERS), rows, "Which session?")
 
 
 def plain_list(title: str, infos: Iterable[SessionInfo]) -> render.Bundle:
     """Return a short list of sessions under a title."""
-    rows = [[info.id, info.name, _ago(info.modified), _size(info.size)] for info in infos]
+    rows = [
+        [i.id, i.name, _ago(i.modified.timestamp() if i.modified else 0), size(i.size)]
+        for i in infos
+    ]
     return render.table(("id", "name", "last used", "size"), rows, title)
-
-
-def history(session: str, shown: Sequence[Turn], total: int) -> render.Bundle:
-    """Return a conversation as a transcript."""
-    if not total:
-        return render.plain_bundle(f"The session {session} has no turns yet.")
-    count = (
-        transcript.counted(total)
-        if len(shown) == total
-        else f"the last {len(shown)} of {total} turns"
-    )
-    text = transcript.as_markdown(session, f"{session}: {count}", shown)
-    turns = "".join(_turn(turn) for turn in shown)
-    return {"text/plain": text, "text/html": f"<div><p>{escape(session)}: {count}</p>{turns}</div>"}
-
-
-def _turn(turn: Turn) -> str:
-    when = f" · {turn.at:%Y-%m-%d %H:%M} UTC" if turn.at else ""
-    model = f" · {escape(turn.model)}" if turn.model else ""
-    unanswered = "" if turn.complete else "<p><em>not answered</em></p>"
-    return (
-        f'<p style="{_QUIET}">{turn.number} · you{when}</p>'
-        f'<p style="white-space:pre-wrap">{escape(turn.prompt)}</p>'
-        f'<p style="{_QUIET}">{turn.number} · copilot{model}</p>'
-        f"{render.markdown(turn.answer)}{unanswered}"
-    )
-
-
-def export(store: Sessions, session: str, shown: Sequence[Turn], file: str) -> str:
-    """Write a conversation to a file and return the line that says so.
-
-    Raises
-    ------
-    BadInputError
-        If the ending is unknown or the file cannot be written.
-    """
-    path = Path(file).expanduser()
-    if path.suffix == ".md":
-        text = transcript.as_markdown(session, session, shown)
-    elif path.suffix == ".jsonl":
-        events = store.store.journal(session).events
-        text = transcript.as_jsonl(events, shown)
-    else:
-        raise BadInputError(f"{file!r} ends in neither .md nor .jsonl.", "Choose one of the two.")
-    try:
-        with path.open("x", encoding="utf-8", errors="replace") as out:
-            out.write(text)
-    except FileExistsError:
-        kind = "a directory" if path.is_dir() else "a file"
-        raise BadInputError(
-            f"{path} exists already, {kind}, and was left as it is.",
-            "Choose another name, or remove it.",
-        ) from None
-    except OSError as error:
-        raise BadInputError(
-            f"{path} cannot be written: {error.strerror}.", "Choose another place."
-        ) from None
-    size = _size(path.stat().st_size)
-    return f"Wrote {transcript.counted(len(shown))} of {session} to {path} ({size})."
 
 
 def bound(conversation: Conversation) -> str:
@@ -146,8 +94,16 @@ def terminal_command(session: str) -> str:
     return f"{f'COPILOT_HOME={home} ' if home else ''}copilot --resume {session}"
 
 
-def status(notebook: Notebook, store: Sessions) -> render.Bundle:
-    """Return where this kernel stands, a line each."""
+def status(notebook: Notebook, store: Sessions, tools: Sequence[str]) -> render.Bundle:
+    """Return where this kernel stands, a line each.
+
+    Parameters
+    ----------
+    notebook : Notebook
+    store : Sessions
+    tools : sequence of str
+        Those that the model may use.
+    """
     rows = [["notebook", str(notebook.identity.path or "not known here")]]
     try:
         conversation = notebook.find()
@@ -156,10 +112,12 @@ def status(notebook: Notebook, store: Sessions) -> render.Bundle:
         rows.append(["session", str(error)])
     if conversation is not None:
         rows += _of_session(conversation, store)
+        rows += _ledger(conversation, notebook.replayed)
     elif len(rows) == 1:
         rows.append(["session", "none yet; %%copilot begins one"])
     rows += [
         ["provider", _provider(store)],
+        ["may use", ", ".join(tools) or "no tools"],
         ["runtime", _runtime(store)],
         ["state folder", str(store.store.home)],
     ]
@@ -195,6 +153,32 @@ def _of_session(conversation: Conversation, store: Sessions) -> list[list[str]]:
     return rows
 
 
+def _ledger(conversation: Conversation, replayed: int) -> list[list[str]]:
+    """Return what the conversation cost and what went out with it, added up."""
+    turns = conversation.turns()
+    records = [entry.record for entry in conversation.replay.entries()]
+    tokens_in = sum(record.usage[0] for record in records if record)
+    tokens_out = sum(record.usage[1] for record in records if record)
+    cost = sum(record.cost for record in records if record)
+    sent = [used.ledger(turn) for turn in turns]
+    values = sorted({name for ledger in sent for name in ledger.names})
+    images = sum(ledger.images for ledger in sent)
+    secrets = sum(ledger.secrets for ledger in sent)
+    calls = Counter(use.name for turn in turns for use in turn.uses)
+    spent = f"{tokens_in:,} tokens in, {tokens_out:,} out"
+    rows = [["used", spent + (f", cost {cost:g}" if cost else "")]]
+    rows.append(["replayed", f"{transcript.many(replayed, 'answer')} in this kernel, for nothing"])
+    if values or images:
+        rows.append(
+            ["sent", ", ".join([*values, *([transcript.many(images, "image")] if images else [])])]
+        )
+    if secrets:
+        rows.append(["withheld", transcript.many(secrets, "secret")])
+    if calls:
+        rows.append(["tools", ", ".join(f"{name} ×{n}" for name, n in calls.most_common())])
+    return rows
+
+
 def _provider(store: Sessions) -> str:
     try:
         provider = resolve(store.settings.provider, store.settings.model, os.environ)
@@ -217,38 +201,35 @@ def _runtime(store: Sessions) -> str:
     return f"not started; {program}" if program else "not found: run `copilot-jupyter setup`"
 
 
-def _row(info: SessionInfo, store: Sessions) -> list[str]:
-    try:
-        turns = str(len(store.turns(info.id)))
-    except CopilotError:
-        turns = "?"
+def _row(row: CatalogRow, store: Sessions) -> list[str]:
     return [
-        info.id,
-        _short(info.name, 40),
-        turns,
-        _ago(info.modified),
-        _size(info.size),
-        _short(info.notebook or info.folder, 40, end=True),
-        store.in_use_elsewhere(info.id),
+        row.id,
+        _short(row.name, 40),
+        "?" if row.turns is None else f"{row.turns:,}",
+        _ago(row.modified),
+        size(row.size),
+        _short(row.notebook or row.folder, 40, end=True),
+        store.in_use_elsewhere(row.id),
     ]
 
 
 def counted(count: int) -> str:
     """Return a number of sessions in words."""
-    return "1 session" if count == 1 else f"{count} sessions"
+    return "1 session" if count == 1 else f"{count:,} sessions"
 
 
-def _ago(when: datetime | None) -> str:
-    if when is None:
+def _ago(when: float) -> str:
+    if not when:
         return ""
-    seconds = max(0, (datetime.now(UTC) - when).total_seconds())
+    seconds = max(0.0, time.time() - when)
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{int(seconds // length)} {unit} ago"
     return "now"
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """Return a number of bytes as a person reads it."""
     if count < 1000:
         return f"{count} B"
     return f"{count / 1000:.0f} kB" if count < 1_000_000 else f"{count / 1e6:.1f} MB"

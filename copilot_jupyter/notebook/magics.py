@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
+from copilot_jupyter.conversation.question import checked
 from copilot_jupyter.errors import BadInputError
+from copilot_jupyter.events import NO_TOOLS
 from copilot_jupyter.notebook.flags import FLAGS, parse
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class CopilotMagics(Magics):
         ::
 
             %%copilot [--model NAME] [--into NAME] [--timeout SECONDS]
+                      [--context NAMES] [--attach FILE] [--no-tools] [--dry-run]
                       [--again | --rewind | --branch [ID]]
             the prompt, as many lines as it takes
 
@@ -51,11 +54,19 @@ class CopilotMagics(Magics):
         takes the place of the cell's last turn; where others follow it, it is asked at the
         end.
 
+        {name} in the prompt sends a view of that variable: {df}, {df:schema}, {df:head=20},
+        {x!r}, {key!secret-ok}; braces that name nothing are left alone. The model may look
+        at the kernel's variables, and asks before it runs code or inserts a cell.
+
         Flags end at the first word that is not one:
 
         --model NAME       ask this model, for this turn only
         --into NAME        also keep the Answer in a variable: .text, .code, .json()
         --timeout SECONDS  give the whole turn up after this long
+        --context NAMES    send these variables too: --context df,model
+        --attach FILE      send a text file or an image too; several: a.csv,b.png
+        --no-tools         the model may use no tools in this turn
+        --dry-run          show exactly what would be sent, and send nothing
         --again            ask anew, at the end; the flag then leaves the cell
         --rewind           take the turn this cell asked first and all after it out, then
                            ask; the flag leaves the cell, %copilot_undo puts all of it back
@@ -67,6 +78,8 @@ class CopilotMagics(Magics):
         from copilot_jupyter.notebook import turn
 
         asking, parsed = self._begun(line, cell)
+        if asking is None:
+            return None
         answer = asking.answer or turn.drive_sync(self._turn(asking))
         return self._kept(answer, parsed, line, cell)
 
@@ -82,6 +95,8 @@ class CopilotMagics(Magics):
         from copilot_jupyter.notebook import turn
 
         asking, parsed = self._begun(line, cell)
+        if asking is None:
+            return None
         answer = asking.answer or await turn.drive(self._turn(asking))
         return self._kept(answer, parsed, line, cell)
 
@@ -91,23 +106,30 @@ class CopilotMagics(Magics):
 
     # -- from the typed line to the answer -------------------------------------------------
 
-    def _begun(self, line: str, cell: str | None) -> tuple[Asking, Parsed]:
+    def _begun(self, line: str, cell: str | None) -> tuple[Asking | None, Parsed]:
+        """Return the asking, None where nothing is to be asked."""
         from copilot_jupyter.notebook.asking import Asking
 
+        self.desk.check_may_ask()
         parsed = parse("%copilot" if cell is None else "%%copilot", line, FLAGS["copilot"])
         into = parsed.get("--into")
         if "--into" in parsed and (not into.isidentifier() or iskeyword(into)):
             raise BadInputError(
                 f"--into {into!r} is no variable name.", "Write it like --into answer."
             )
-        asking = Asking(self.desk.notebook, self.desk.settings, self._request(parsed, cell))
+        request = self._request(parsed, cell)
+        if request is None:
+            return None, parsed
+        asking = Asking(self.desk.notebook, self.desk.settings, request)
         if asking.answer is not None:
-            self._painter().finish(asking.answer)
+            self.desk.painter().finish(asking.answer)
         return asking, parsed
 
-    def _request(self, parsed: Parsed, cell: str | None) -> Request:
-        from copilot_jupyter.conversation.question import Question
+    def _request(self, parsed: Parsed, cell: str | None) -> Request | None:
+        """Return what is asked; with --dry-run show it, and return None."""
+        from copilot_jupyter.notebook import prompting
         from copilot_jupyter.notebook.asking import Request
+        from copilot_jupyter.notebook.looking import own_variables
 
         hows = [flag for flag in _ANEW if flag in parsed]
         if len(hows) > 1:
@@ -115,24 +137,29 @@ class CopilotMagics(Magics):
         branch, rest = parsed.get("--branch"), parsed.rest
         if cell is not None and hows == ["--branch"] and not branch and len(parsed.words) == 1:
             branch, rest = parsed.words[0], ""
-        prompt = _prompt(rest, cell)
-        question = Question(prompt, model=parsed.get("--model"))
+        filled = prompting.fill(
+            checked(_prompt(rest, cell)),
+            own_variables(self.desk.shell),
+            self.desk.settings,
+            model=parsed.get("--model"),
+            context=_names(parsed.get("--context")),
+            files=_names(parsed.get("--attach")),
+            tools="--no-tools" not in parsed,
+            folder=self.desk.notebook.identity.folder,
+        )
+        if "--dry-run" in parsed:
+            self.desk.say(prompting.dry_run(filled))
+            return None
         how = hows[0].removeprefix("--") if hows else ""
-        return Request(question, how, branch, parsed.number("--timeout", least=0.1))
+        timeout = parsed.number("--timeout", least=0.1)
+        offer = NO_TOOLS if "--no-tools" in parsed else self.desk.tools.offer
+        return Request(filled.question, how, branch, timeout, offer=offer, absent=filled.absent)
 
     def _turn(self, asking: Asking) -> Callable[[turn.Waker], turn.Steps]:
         from copilot_jupyter.notebook import turn
 
-        loop, painter = self.desk.sessions.loop, self._painter()
-        return lambda waker: turn.steps(loop, asking.ask, painter, waker)
-
-    def _painter(self) -> turn.Painter:
-        from copilot_jupyter.notebook import turn
-
-        front_end = self.desk.front_end
-        if front_end.kernel is None:
-            return turn.TerminalPainter()
-        return turn.CellPainter(self.desk.notebook.output_metadata, streams=front_end.streams)
+        loop, painter = self.desk.sessions.loop, self.desk.painter()
+        return lambda waker: turn.steps(loop, asking.ask, painter, waker, self.desk.tools)
 
     def _kept(self, answer: Answer, parsed: Parsed, line: str, cell: str | None) -> Answer | None:
         if into := parsed.get("--into"):
@@ -169,6 +196,10 @@ def _prompt(rest: str, cell: str | None) -> str:
     if not cell.strip():
         raise BadInputError("The prompt is empty.", "Write it below the %%copilot line.")
     return cell.strip("\n")
+
+
+def _names(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",") if name.strip()]
 
 
 def _quoted(value: str) -> str:

@@ -52,6 +52,10 @@ class Notebook:
         self.front_end = front_end
         self.sessions = sessions
         self._say = say
+        #: Sessions whose model knows which variables went with a restart.
+        self.told_of_restart: set[str] = set()
+        #: How many cells of this kernel were answered from the conversation.
+        self.replayed = 0
         self._identity: Identity | None = None
         self._binding: Binding | None = None
         self._terms = Terms()
@@ -403,7 +407,7 @@ class Notebook:
         """
         if self._binding is None:
             raise RuntimeError("a branch of no conversation")
-        store, (session, notebook_id) = self.sessions.store, self._bound()
+        store, (session, notebook_id) = self.sessions.store, self.held()
         branch = self.branch_named(target)
         if not branch:
             branch = target or store.free_id(f"{session}-branch")
@@ -432,15 +436,24 @@ class Notebook:
         await branch.release()
         self.sessions.store.discard(branch.id)
 
-    def _bound(self) -> tuple[str, str]:
+    def held(self) -> tuple[str, str]:
+        """Return the ids of the session and of the notebook, each "" where there is none."""
         if self._binding is None:
             return "", ""
         return self._binding.session, self._binding.notebook_id
 
-    def forget(self, session: str) -> None:
-        """Unbind, if the notebook is bound to this session."""
-        if self._binding is not None and self._binding.session == session:
-            self._binding = None
+    def forget(self, session: str) -> dict[str, Any]:
+        """Unbind, if the notebook is bound to this session.
+
+        Returns
+        -------
+        dict
+            Metadata for the output that says so: the lab extension then forgets it too.
+        """
+        if self._binding is None or self._binding.session != session:
+            return {}
+        self._binding = None
+        return {METADATA_KEY: {"session": None}}
 
     def branch_for_headless(self, error: SessionInUseError) -> tuple[Conversation, Notice]:
         """Return a branch to ask in, where the session is in use and nobody can be asked.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.notebook.desk import LISTED
 from copilot_jupyter.notebook.flags import no_words, one_id, parsed_line
 
 if TYPE_CHECKING:
@@ -108,53 +107,6 @@ class SessionMagics(Magics):
 
     @no_var_expand
     @line_magic
-    def copilot_sessions(self, line: str) -> None:
-        """List the sessions: this notebook's, then this folder's, then all others.
-
-        ::
-
-            %copilot_sessions [TEXT] [--all]
-
-        TEXT shows only those whose id or name holds it; --all shows more than 20.
-        """
-        from copilot_jupyter.notebook import listing
-
-        parsed = parsed_line("copilot_sessions", line)
-        here = self.desk.notebook.identity
-        found = self.desk.sessions.listed(
-            parsed.rest, notebook=here.path, folder=here.folder, kept_too="--all" in parsed
-        )
-        limit = None if "--all" in parsed else LISTED
-        self.desk.show(listing.sessions(found, self.desk.sessions, parsed.rest, limit))
-
-    @no_var_expand
-    @line_magic
-    def copilot_history(self, line: str) -> None:
-        """Show or export a conversation, this notebook's by default.
-
-        ::
-
-            %copilot_history [ID] [--last N] [--export FILE.md|FILE.jsonl]
-
-        --last N       only the last N turns
-        --export FILE  write it as Markdown, or as JSON Lines (one typed event a line)
-        """
-        from copilot_jupyter.notebook import listing
-
-        parsed = parsed_line("copilot_history", line)
-        session = one_id("copilot_history", parsed) or self.desk.bound().id
-        turns = self.desk.sessions.turns(session)
-        last = parsed.number("--last", least=1)
-        shown = turns[-int(last) :] if last is not None else turns
-        if "--export" in parsed:
-            self.desk.say(
-                listing.export(self.desk.sessions, session, shown, parsed.get("--export"))
-            )
-        else:
-            self.desk.show(listing.history(session, shown, len(turns)))
-
-    @no_var_expand
-    @line_magic
     def copilot_delete(self, line: str) -> None:
         """Delete sessions and all their data for good, after a yes.
 
@@ -175,8 +127,8 @@ class SessionMagics(Magics):
             return
         for session in ids:
             self.desk.sessions.loop.call(self.desk.sessions.delete(session))
-            self.desk.notebook.forget(session)
-            self.desk.say(f"Deleted {session}.")
+            unbound = self.desk.notebook.forget(session)
+            self.desk.say(f"Deleted {session}.", unbound)
 
     @no_var_expand
     @line_magic

@@ -33,7 +33,7 @@ _OWN_SCOPE = (
 )
 
 #: What a cell may hold that is awaited.
-_AWAITED = ("_magic('copilot', ", "_magic('copilot_resume', ")
+_AWAITED = ("_magic('copilot', ", "_magic('copilot_resume', ", "_magic('copilot_fix', ")
 
 #: What a comment or code before ``%%copilot`` is told.
 _NOT_FIRST = "'%%copilot has to be the first line of its cell.', 'Move what stands before it.'"
@@ -131,7 +131,7 @@ def _is_ours(call: ast.Call) -> bool:
         name in ("get_ipython().run_line_magic", "get_ipython().run_cell_magic")
         and len(call.args) == (2 if name.endswith("line_magic") else 3)
         and isinstance(call.args[0], ast.Constant)
-        and (call.args[0].value == "copilot" or _chooses(call))
+        and (call.args[0].value in ("copilot", "copilot_fix") or _chooses(call))
         and call.lineno == call.args[1].lineno
         and not call.keywords
     )
@@ -156,7 +156,9 @@ def _rewrite(lines: list[bytes], call: ast.Call) -> None:
     )
     kind = "line" if len(call.args) == 2 else "cell"
     target = f"['CopilotMagics'].awaited_{kind}("
-    if _chooses(call):
+    if isinstance(call.args[0], ast.Constant) and call.args[0].value == "copilot_fix":
+        target = "['FixMagics'].awaited("
+    elif _chooses(call):
         target = "['SessionMagics'].awaited_choice("
     awaited = f"(await get_ipython().magics_manager.registry{target}"
     line = lines[call.lineno - 1]

@@ -14,12 +14,22 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from copilot_jupyter.conversation.answer import Answer
 from copilot_jupyter.errors import TurnInterrupted
-from copilot_jupyter.events import Notice, Progress, TextDelta, TurnEvent, TurnRetry
+from copilot_jupyter.events import (
+    LOOKING,
+    LeaveAsked,
+    Notice,
+    Progress,
+    TextDelta,
+    ToolAsked,
+    ToolStarted,
+    TurnEvent,
+    TurnRetry,
+)
 from copilot_jupyter.notebook import render
 
 if TYPE_CHECKING:
@@ -31,11 +41,18 @@ BEAT = 0.05
 _WITHDRAWAL = 0.25
 #: Seconds without an answer after which a placeholder is shown.
 _PATIENCE = 0.3
+#: The part of a text that has to be new before it is drawn again: a fortieth.
+_GROWTH = 40
+#: Seconds between two looks at the clock while nothing comes, and characters drawn for that.
+_CLOCK, _SHORT = 1.0, 10_000
 
 #: What a terminal obeys instead of showing it.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-Steps = Generator[None, None, Answer]
+#: Yields None at a pause, or an awaitable whose result is to be sent back.
+Steps = Generator[Awaitable[Any] | None, Any, Answer]
+#: The same without an answer: what a turn waits for beside itself.
+Looking = Generator[Awaitable[Any] | None, Any, None]
 Emit = Callable[[TurnEvent], None]
 Ask = Callable[[Emit], Coroutine[Any, Any, Answer]]
 
@@ -50,14 +67,21 @@ class Waker(Protocol):
 class Painter(Protocol):
     """Draws one turn."""
 
-    def show(self, text: str, remark: str, *, final: bool) -> None:
-        """Draw what has come so far."""
+    def show(self, text: str, remark: str, elapsed: float | None = None) -> None:
+        """Draw what has come so far, `elapsed` seconds after the prompt; None: no more comes."""
 
     def note(self, line: str) -> None:
         """Show one line beside the answer."""
 
     def finish(self, answer: Answer) -> None:
         """Draw the stored answer."""
+
+
+class Helper(Protocol):
+    """Answers what the model asks of the kernel while a turn runs."""
+
+    def answer(self, asked: ToolAsked | LeaveAsked) -> Looking:
+        """Do it; yields as a turn's steps do."""
 
 
 class RunningTurn:
@@ -108,7 +132,7 @@ class RunningTurn:
         self._waker.wake()
 
 
-def steps(loop: LoopThread, ask: Ask, painter: Painter, waker: Waker) -> Steps:
+def steps(loop: LoopThread, ask: Ask, painter: Painter, waker: Waker, helper: Helper) -> Steps:
     """Run one turn; yields at every pause and returns the answer.
 
     Parameters
@@ -119,54 +143,108 @@ def steps(loop: LoopThread, ask: Ask, painter: Painter, waker: Waker) -> Steps:
     painter : Painter
     waker : Waker
         Of the driver.
+    helper : Helper
 
     Raises
     ------
     CopilotError
         As the conversation raises them.
     TurnInterrupted
-        On the stop button: the prompt has been taken out of the session again.
+        On the stop button: the prompt has been taken out of the session again, unless a
+        tool may have changed something.
     """
     turn = RunningTurn(loop, ask, waker)
-    pieces: list[str] = []
-    remark = ""
+    seen = _Seen()
     pace = _Pace()
     try:
         while not turn.done.is_set() or turn.events:
             while turn.events:
                 event = turn.events.popleft()
-                if isinstance(event, TextDelta):
-                    pieces.append(event.text)
-                    remark = ""
-                elif isinstance(event, TurnRetry):
-                    pieces.clear()  # the answer begins anew
-                    remark = f"trying again: {event.reason}"
-                elif isinstance(event, Progress):
-                    remark = event.text
-                elif isinstance(event, Notice):
+                if isinstance(event, Notice):
                     painter.note(event.text)
+                elif isinstance(event, ToolAsked | LeaveAsked):
+                    seen.take(event)
+                    painter.show(seen.text, seen.remark, pace.elapsed)
+                    yield from helper.answer(event)
+                else:
+                    seen.take(event)
             if not turn.done.is_set():
-                if pace.due(sum(map(len, pieces)), remark):
-                    painter.show("".join(pieces), remark, final=False)
+                if pace.due(seen.length, seen.remark):
+                    painter.show(seen.text, seen.remark, pace.elapsed)
                     pace.drawn()
-                yield
+                yield None
     except (KeyboardInterrupt, asyncio.CancelledError):
         turn.interrupt()
         if turn.answer is not None:  # it was faster than the button
             painter.finish(turn.answer)
             raise TurnInterrupted("Stopped; the answer was complete already and is kept.") from None
-        painter.show("".join(pieces), "interrupted; not kept in the session", final=True)
+        painter.show(seen.text, f"interrupted; {seen.kept}")
+        if seen.used:
+            raise TurnInterrupted(f"Interrupted; the turn is {seen.kept}.") from None
         raise TurnInterrupted from None
     except BaseException:  # the painter failed: nothing is stored behind a cell that failed
         turn.interrupt()
         raise
     if turn.answer is None:
-        painter.show("".join(pieces), "failed; not kept in the session", final=True)
+        painter.show(seen.text, f"failed; {seen.kept}")
         if turn.error is None or isinstance(turn.error, asyncio.CancelledError):
             raise TurnInterrupted
         raise turn.error
     painter.finish(turn.answer)
     return turn.answer
+
+
+class _Seen:
+    """What a turn has said so far."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.remark = ""
+        self._pieces: list[str] = []
+        self._asked: list[ToolAsked | LeaveAsked] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    @property
+    def used(self) -> str:
+        """The last tool that may have changed something, "" if none did."""
+        return next((name for asked in reversed(self._asked) if (name := _effect(asked))), "")
+
+    @property
+    def kept(self) -> str:
+        """What becomes of a turn that ends here."""
+        if tool := self.used:
+            return f"kept in the session, because {tool} was used"
+        return "not kept in the session"
+
+    def take(self, event: TurnEvent) -> None:
+        """Take what the turn says in."""
+        if isinstance(event, TextDelta):
+            self._pieces.append(event.text)
+            self.length += len(event.text)
+            self.remark = ""
+        elif isinstance(event, TurnRetry):
+            self._pieces.clear()  # the answer begins anew
+            self.length, self.remark = 0, f"trying again: {event.reason}"
+        elif isinstance(event, Progress):
+            self.remark = event.text
+        elif isinstance(event, ToolStarted):
+            self.remark = f"running {event.name}"
+            if self._pieces:  # what is said before and after a call are two paragraphs
+                self._pieces.append("\n\n")
+        elif isinstance(event, ToolAsked | LeaveAsked):
+            self._asked.append(event)
+
+
+def _effect(asked: ToolAsked | LeaveAsked) -> str:
+    """Return the tool's name if what was asked may have been done and changed something."""
+    done = asked.answer.done() and not asked.answer.cancelled()
+    if isinstance(asked, LeaveAsked):
+        return asked.kind if asked.kind != "read" and done and not asked.answer.result() else ""
+    denied = done and asked.answer.result().status == "denied"
+    return "" if denied or asked.name in LOOKING else asked.name
 
 
 class _Pace:
@@ -178,11 +256,22 @@ class _Pace:
         self._cost = 0.0
         self._state = self._shown = (0, "")
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the turn began."""
+        return time.monotonic() - self._began
+
     def due(self, length: int, remark: str) -> bool:
         """Whether what there is now should be drawn."""
         self._asked, self._state = time.monotonic(), (length, remark)
         if self._state == self._shown:
-            return not self._last and self._asked - self._began > _PATIENCE
+            # The clock goes on, where that is cheap.
+            pause = max(_CLOCK, length / 2_000) if self._last else _PATIENCE
+            return length < _SHORT and self._asked - (self._last or self._began) > pause
+        # All of it is sent each time: the longer it is, the more is to be new.
+        shown = self._shown[0]
+        if remark == self._shown[1] and shown < length < shown + shown // _GROWTH:
+            return False
         # At 200 updates a second a page lags a minute behind 50 kB; so 10 a second, 4 at 50 kB.
         pause = max(0.1, length / 200_000, 5 * self._cost)
         return self._asked - self._last >= pause
@@ -198,10 +287,18 @@ async def drive(make: Callable[[Waker], Steps]) -> Answer:
     """Drive a turn on the kernel's own loop, which stays free for comms and the stop button."""
     waker = _LoopWaker(asyncio.get_running_loop())
     turn = make(waker)
+    given: Any = None
     try:
         while True:
-            next(turn)
-            await waker.wait()
+            wanted = turn.send(given)
+            given = None
+            try:
+                if wanted is None:
+                    await waker.wait()
+                else:
+                    given = await wanted
+            except BaseException as error:  # noqa: BLE001 -- the turn's own to handle
+                return _throw(turn, error)
     except StopIteration as end:
         return _answer(end)
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
@@ -212,14 +309,30 @@ def drive_sync(make: Callable[[Waker], Steps]) -> Answer:
     """Drive a turn from a thread that may block: terminal IPython, magics inside magics."""
     waker = _ThreadWaker()
     turn = make(waker)
+    given: Any = None
     try:
         while True:
-            next(turn)
-            waker.wait()
+            wanted = turn.send(given)
+            given = None
+            if wanted is None:
+                waker.wait()
+            else:
+                given = _wait_for(wanted)
     except StopIteration as end:
         return _answer(end)
     except KeyboardInterrupt as error:
         return _throw(turn, error)
+
+
+def _wait_for(wanted: Awaitable[Any]) -> Any:
+    """Return what an awaitable gives, on a thread where nothing can be awaited for long."""
+    steps = wanted.__await__()
+    try:
+        next(steps)
+    except StopIteration as end:
+        return end.value
+    steps.throw(RuntimeError("Nothing can be awaited here: the cell that asks is not a plain one."))
+    raise RuntimeError("An awaited call went on although it was told to end.")
 
 
 def _throw(turn: Steps, error: BaseException) -> Answer:
@@ -289,12 +402,12 @@ class CellPainter:
         self._streams = streams
         self._handle: Any = None
 
-    def show(self, text: str, remark: str, *, final: bool) -> None:
+    def show(self, text: str, remark: str, elapsed: float | None = None) -> None:
         """Draw what has come so far; without a watcher only what was cut off."""
-        if final and not text and self._handle is None:
+        if elapsed is None and not text and self._handle is None:
             return
-        if final or self._streams:
-            self._draw(render.partial_bundle(text, remark), None)
+        if elapsed is None or self._streams:
+            self._draw(render.partial_bundle(text, remark, elapsed=elapsed), None)
 
     def note(self, line: str) -> None:
         """Show one line beside the answer."""
@@ -321,7 +434,7 @@ class TerminalPainter:
         self._written = ""
         self._remark = ""
 
-    def show(self, text: str, remark: str, *, final: bool) -> None:
+    def show(self, text: str, remark: str, elapsed: float | None = None) -> None:
         """Write what is new."""
         if not text.startswith(self._written):
             self._write("\n")  # the answer began anew
@@ -331,7 +444,7 @@ class TerminalPainter:
         if remark and remark != self._remark:
             self._write(f"{'' if not text else chr(10)}({remark})\n")
         self._remark = remark
-        if final and text and not remark:
+        if elapsed is None and text and not remark:
             self._write("\n")
 
     def note(self, line: str) -> None:
@@ -340,13 +453,26 @@ class TerminalPainter:
 
     def finish(self, answer: Answer) -> None:
         """Write the rest of the stored answer."""
-        self.show(answer.text, "", final=False)
+        self.show(answer.text, "", 0)
         self._write("\n")
 
     def _write(self, text: str) -> None:
         # A terminal obeys control characters: titles, colours, what stands above.
         sys.stdout.write(_CONTROL.sub("\ufffd", text))
         sys.stdout.flush()
+
+
+class NoPainter:
+    """Draws nothing, for a question from Python; the lines beside the answer are shown."""
+
+    def show(self, text: str, remark: str, elapsed: float | None = None) -> None:
+        """Draw nothing."""
+
+    def note(self, line: str) -> None:
+        """Draw nothing."""
+
+    def finish(self, answer: Answer) -> None:
+        """Draw nothing."""
 
 
 def _display(bundle: render.Bundle, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The Copilot runtime of this kernel: one child process, started at first use."""
+"""The Copilot runtime of this kernel: a child process, or one that many kernels share."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from copilot_jupyter.errors import NoProviderError, SessionNotFoundError
+from copilot_jupyter.events import NO_TOOLS, Offer
 from copilot_jupyter.garbage import uncollected
 
-from . import translate
+from . import shared, translate
+from .calls import Calls
 from .locate import ensure_runtime
 from .provider import WAYS_ON, list_models
 from .session import LiveSession
@@ -42,6 +44,8 @@ SYSTEM_MESSAGE = (
 
 #: Seconds that a graceful end may take before the process is killed.
 _STOP = 3.0
+#: Seconds that a shared runtime may take to say that it lives.
+_ANSWER = 2.0
 
 
 class Runtime:
@@ -55,12 +59,22 @@ class Runtime:
         The state folder.
     say : callable, optional
         Called with one line when something slow is fetched.
+    sharing : callable, optional
+        Whether the next process is to be one that kernels share; never by default.
     """
 
-    def __init__(self, store: Store, *, say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        say: Callable[[str], None] | None = None,
+        sharing: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.store = store
         self.say = say or (lambda line: logger.info("%s", line))
+        self._sharing = sharing
         self._client: CopilotClient | None = None
+        self._seat: shared.Seat | None = None
         self._signs_in = False
         self._starting = asyncio.Lock()
         self._model_server: LocalModel | None = None
@@ -69,7 +83,10 @@ class Runtime:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Whether the process runs, and is connected to this kernel."""
+        if self._seat is not None:
+            # The SDK has no public way to learn that its connection has ended.
+            return self._seat.server.alive and getattr(self._client, "_state", "") == "connected"
         process = _process(self._client)
         if process is None or process.poll() is not None:
             return False
@@ -81,8 +98,15 @@ class Runtime:
     @property
     def pid(self) -> int:
         """The process's id, 0 if it is not running."""
+        if self._seat is not None:
+            return self._seat.server.pid if self.alive else 0
         process = _process(self._client)
         return int(process.pid) if process is not None and self.alive else 0
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other kernels may use the process too."""
+        return self._seat is not None
 
     async def client(self, *, signs_in: bool = False) -> CopilotClient:
         """Return the connected SDK client, starting or restarting the process if need be.
@@ -100,23 +124,28 @@ class Runtime:
             If it does not start.
         """
         async with self._starting:
-            if self._client is not None and self.alive and self._signs_in >= signs_in:
+            fits = self._signs_in >= signs_in and self.is_shared == self._sharing()
+            if self._client is not None and self.alive and fits:
                 return self._client
             await self._end()
             self.store.check_usable()
             program, _ = await asyncio.gather(
                 asyncio.to_thread(ensure_runtime, self.say), asyncio.to_thread(_import_sdk)
             )
-            client = _make_client(program, self.store.home, signs_in=signs_in)
-            self._client, self._signs_in = client, signs_in
+            self._signs_in = signs_in
             try:
-                await client.start()
+                if self._sharing():
+                    joined = await shared.connect(self.store, program, signs_in=signs_in)
+                    self._client, self._seat = joined
+                else:
+                    self._client = _make_client(program, self.store.home, signs_in=signs_in)
+                    await self._client.start()
             except BaseException as error:  # cancelled too: no process may be left behind
                 await asyncio.shield(self._end())
                 if isinstance(error, Exception):
                     raise translate.from_sdk(error) from error
                 raise
-            return client
+            return self._client
 
     async def close(self) -> None:
         """End the process and the model server."""
@@ -129,17 +158,31 @@ class Runtime:
     async def kill(self) -> None:
         """End a process that does not answer; the next use starts another."""
         async with self._starting:
-            if process := _process(self._client):
+            if self._seat is not None and not await self._answers():
+                self._seat.server.kill()  # it hangs for the other kernels too
+            elif process := _process(self._client):
                 process.kill()
             await self._end()
 
+    async def _answers(self) -> bool:
+        """Whether the runtime still answers anything."""
+        try:
+            async with asyncio.timeout(_ANSWER):
+                return self._client is not None and bool(await self._client.ping())
+        except Exception:  # noqa: BLE001 -- whatever the SDK raises, it is no answer
+            return False
+
     async def _end(self) -> None:
         client, self._client = self._client, None
+        seat, self._seat = self._seat, None
         if client is None:
             return
         process = _process(client)
         try:
-            await asyncio.wait_for(client.stop(), _STOP)
+            # Only we leave the shared one, which closes what we have open there; the SDK's stop
+            # would wait a second for its own reader (measured).
+            ending = client.stop() if seat is None else client.force_stop()
+            await asyncio.wait_for(ending, _STOP)
         except Exception as error:  # noqa: BLE001 -- an ExceptionGroup, a timeout, anything
             logger.debug("stopping the runtime: %s", error)
             with contextlib.suppress(Exception):
@@ -148,6 +191,8 @@ class Runtime:
             if process is not None:  # the SDK leaves its pipes open
                 for pipe in (process.stdin, process.stdout, process.stderr):
                     pipe.close()
+            if seat is not None:
+                seat.leave()
 
     # -- providers -------------------------------------------------------------------------
 
@@ -222,7 +267,13 @@ class Runtime:
     # -- sessions --------------------------------------------------------------------------
 
     async def open(
-        self, session_id: str, provider: Provider, folder: str, *, create: bool = False
+        self,
+        session_id: str,
+        provider: Provider,
+        folder: str,
+        *,
+        offer: Offer = NO_TOOLS,
+        create: bool = False,
     ) -> LiveSession:
         """Resume a session, or create it.
 
@@ -233,6 +284,8 @@ class Runtime:
             As `prepare` returned it.
         folder : str
             The working directory.
+        offer : Offer, optional
+            The tools that the model may use; none by default.
         create : bool
             Make it if it does not exist. It is always resumed first: creating over an
             existing id would append a second conversation to the first.
@@ -247,7 +300,10 @@ class Runtime:
         if github and not await self.signed_in():
             raise NoProviderError("There is no model to talk to: nobody is signed in.", WAYS_ON)
         client = await self.client(signs_in=github)
-        options = _options(provider, folder)
+        if self.is_shared:
+            await self._free(client, session_id)
+        calls = Calls()
+        options = _options(provider, folder) | calls.options(offer)
         try:
             raw = await self._resume(client, session_id, options)
         except SessionNotFoundError:
@@ -257,7 +313,18 @@ class Runtime:
                 raw = await client.create_session(
                     session_id=session_id, name=_title(session_id), **options
                 )
-        return LiveSession(self, raw, provider)
+        return LiveSession(self, raw, provider, calls)
+
+    async def _free(self, client: CopilotClient, session_id: str) -> None:
+        """Close a session that another kernel still has open in the shared runtime.
+
+        Our own lock says whose it is; the runtime would refuse our tools, because their names
+        are taken, or call those of a kernel that is gone, and wait for ever (measured).
+        """
+        from copilot.rpc import SessionsCloseRequest
+
+        with translate.sdk_errors(session_id):
+            await client.rpc.sessions.close(SessionsCloseRequest(session_id=session_id))
 
     async def _resume(self, client: CopilotClient, session_id: str, options: dict[str, Any]) -> Any:
         try:
@@ -337,21 +404,13 @@ def _options(provider: Provider, folder: str) -> dict[str, Any]:
         "working_directory": folder,
         "streaming": True,
         "system_message": {"mode": "replace", "content": provider.system_message or SYSTEM_MESSAGE},
-        "available_tools": [],
         "skip_custom_instructions": True,
-        "on_permission_request": _refuse,
     }
     if provider.config:
         options["provider"] = provider.config
     if provider.model:
         options["model"] = provider.model
     return options
-
-
-def _refuse(*_: Any) -> Any:
-    from copilot.rpc import PermissionDecisionReject
-
-    return PermissionDecisionReject(feedback="Tools are off in this notebook.")
 
 
 def _title(session_id: str) -> str:

@@ -15,10 +15,13 @@ from copilot_jupyter.events import Provider, TurnEvent, Usage
 from . import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from copilot.session import CopilotSession
 
+    from copilot_jupyter.events import Attachment
+
+    from .calls import Calls
     from .client import Runtime
 
 T = TypeVar("T")
@@ -86,6 +89,7 @@ class _Listener:
             self.usage = Usage(
                 self.usage.input_tokens + int(data.input_tokens or 0),
                 self.usage.output_tokens + int(data.output_tokens or 0),
+                self.usage.cost + float(data.cost or 0.0),
             )
         elif kind == "session.error":
             self.error = data
@@ -101,7 +105,9 @@ class _Listener:
 class LiveSession:
     """One open session; made by `Runtime.open`, closed by whoever opened it."""
 
-    def __init__(self, runtime: Runtime, raw: CopilotSession, provider: Provider) -> None:
+    def __init__(
+        self, runtime: Runtime, raw: CopilotSession, provider: Provider, calls: Calls
+    ) -> None:
         self.runtime = runtime
         self.id = raw.session_id
         self.provider = provider
@@ -109,18 +115,26 @@ class LiveSession:
             getattr(raw.transcript_recovery, "invalid_line_numbers", None) or ()
         )
         self._raw = raw
+        self._calls = calls
         self._pid = runtime.pid
+        self._ended = False
+        if runtime.is_shared:  # there another kernel can close it
+            raw.on(self._watch)
 
     @property
     def alive(self) -> bool:
-        """Whether the runtime process that has it open still runs."""
-        return self._pid == self.runtime.pid != 0
+        """Whether the runtime process that has it open still runs, and still has it open."""
+        return not self._ended and self._pid == self.runtime.pid != 0
+
+    def _watch(self, event: Any) -> None:
+        self._ended = self._ended or event.type.value == "session.shutdown"
 
     async def ask(
         self,
         text: str,
         *,
         shown: str,
+        attachments: Sequence[Attachment] = (),
         emit: Callable[[TurnEvent], None],
         stall_timeout: float,
         timeout: float | None = None,
@@ -133,6 +147,7 @@ class LiveSession:
             What the model gets.
         shown : str
             The prompt as written, kept in the transcript.
+        attachments : sequence of Attachment, optional
         emit : callable
             Called on the loop's thread with what the turn says while it runs.
         stall_timeout : float
@@ -151,9 +166,14 @@ class LiveSession:
         """
         listener = _Listener(emit)
         unsubscribe = self._raw.on(listener.take)
+        self._calls.emit = emit
         try:
             sending = asyncio.ensure_future(
-                self._raw.send(text, display_prompt=None if shown == text else shown)
+                self._raw.send(
+                    text,
+                    display_prompt=None if shown == text else shown,
+                    attachments=translate.attachments(attachments) or None,
+                )
             )
             with translate.sdk_errors(self.id):
                 async with asyncio.timeout(stall_timeout):
@@ -164,6 +184,7 @@ class LiveSession:
             raise
         finally:
             unsubscribe()
+            self._calls.emit = None
         if listener.error is not None and not listener.answered:
             raise translate.from_session_error(listener.error, self.provider)
         if listener.error is not None and not listener.texts:
@@ -185,6 +206,8 @@ class LiveSession:
             if not self.alive:
                 raise translate.died()
             now = time.monotonic()
+            if self._calls.waiting:  # it is we who keep the model waiting
+                listener.last = now
             if now - listener.last > stall_timeout:
                 raise TurnStalledError(
                     f"Nothing came from the model for {stall_timeout:g} s; the turn was given up.",
@@ -214,6 +237,13 @@ class LiveSession:
                     await asyncio.wait_for(listener.idle.wait(), 0.05)
         finally:
             unsubscribe()
+
+    async def step_aside(self) -> None:
+        """End the running turn of a session that another kernel has now."""
+        if self.runtime.is_shared:
+            # That kernel has closed it here; an abort would end its own turn (measured).
+            return
+        await self.abort()
 
     async def truncate(self, event_id: str) -> None:
         """Take the event and all after it out of the transcript and out of the context.

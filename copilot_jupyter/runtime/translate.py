@@ -7,6 +7,7 @@ and has a test.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,9 @@ from copilot_jupyter.events import Provider, TextDelta, ToolStarted, TurnEvent, 
 from .provider import WAYS_ON
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from copilot_jupyter.events import Attachment
 
 _NOT_FOUND = "Session not found"
 _DEAD = ("process exited", "not connected", "Broken pipe", "connection closed", "Session closed")
@@ -158,10 +161,28 @@ def from_session_error(data: Any, provider: Provider) -> CopilotError:
     elif status:
         what = f"{where} answered {status}: {text}"
         do = "Run the cell again; if it stays, check the model's name (%copilot_models)."
+        if "tool" in text.lower():  # a server or a model that knows none
+            do = "Turn the tools off: %config Copilot.tools = []"
     else:
         what = f"{where} could not be reached or did not answer properly: {text}"
         do = "Check that it runs and that its URL is right; then run the cell again."
     return ProviderError(what, do, status=status)
+
+
+def attachments(found: Sequence[Attachment]) -> list[Any]:
+    """Return attachments in the SDK's words."""
+    from copilot.session import BlobAttachment, FileAttachment
+
+    made: list[Any] = []
+    for each in found:
+        if each.path:
+            made.append(FileAttachment(type="file", path=each.path, displayName=each.name))
+        else:
+            data = base64.b64encode(each.data).decode()
+            made.append(
+                BlobAttachment(type="blob", data=data, mimeType=each.mime, displayName=each.name)
+            )
+    return made
 
 
 def _is_final(status: int | None) -> bool:

@@ -53,12 +53,19 @@ def errors(page):
 
 
 def bind(page, index, session):
-    """Write a binding into the notebook's metadata, from its kernel."""
-    page.write(index, f"{CONNECT}page.bind({{'v': 1, 'session': {session!r}}})")
+    """Show what a binding shows; the page then keeps it in the notebook's metadata."""
+    entry = {"v": 1, "session": session, "path": page.name, "notebook_id": "n", "at": "2026"}
+    page.write(
+        index,
+        "from IPython.display import display\n"
+        "display({'text/plain': 'Bound.'}, raw=True, "
+        f"metadata={{'copilot_jupyter': {entry!r}}})",
+    )
     page.run(index)
     page._wait(
-        "session => { const nb = window.jupyterapp.shell.currentWidget;"
-        " return nb.content.model.getMetadata('copilot_jupyter')?.session === session; }",
+        """session => { const nb = window.jupyterapp.shell.currentWidget;
+            return (nb.content.model.getMetadata('copilot_jupyter')?.session ?? null)
+                === session; }""",
         10,
         "the binding",
         session,
@@ -176,7 +183,9 @@ def test_bound_notebook_loads_the_extension_by_itself(lab, browser, model):
 
     # Saved, and opened in a kernel of its own.
     saved = page.save()
-    assert saved.metadata.copilot_jupyter == {"v": 1, "session": "lab-demo"}
+    kept = saved.metadata.copilot_jupyter
+    assert set(kept) == {"v", "session", "path", "notebook_id"}
+    assert kept.session == "lab-demo"
     page.command("kernelmenu:shutdown")
     page.reload()
     assert page.metadata()["copilot_jupyter"]["session"] == "lab-demo"
@@ -216,63 +225,68 @@ def test_unbound_notebook_is_left_alone(lab, browser):
     page.run(0)
     page.wait_for_text(0, "True")
     assert len(sent) == 4
-    bind_away = f"{CONNECT}page.bind(None)"
-    page.write(1, bind_away)
-    page.run(1)
-    page._wait(
-        "() => !window.jupyterapp.shell.currentWidget.content.model.getMetadata('copilot_jupyter')",
-        10,
-        "the binding to go",
-    )
+    bind(page, 1, None)
     page.close()
+
+
+INSERT = """async def insert(*args, **kwargs):
+    import asyncio
+    steps = page.insert_cell(*args, **kwargs)
+    try:
+        while True:
+            next(steps)
+            await asyncio.sleep(0.01)
+    except StopIteration as end:
+        return end.value
+"""
 
 
 @pytest.mark.campaign
 @apps
-def test_kernel_reads_the_page_and_inserts_cells(lab, browser):
-    awaited = "print(await page.state_async(), page.available)"
-    insert = "page.insert_cell('a\\t= \"<b>\"'), page.insert_cell('# b', kind='markdown')"
-    lab.write("Cells.ipynb", CONNECT + awaited, "print(page.state())", insert, "page.close()")
+def test_cells_are_inserted_where_the_running_one_is(lab, browser):
+    awaited = "await insert('a\\t= \"<b>\"'), await insert('# b', kind='markdown')"
+    blocking = (
+        "def held():\n    import time\n    steps = page.insert_cell('c')\n    try:\n"
+        "        while True:\n            next(steps)\n            time.sleep(0.01)\n"
+        "    except StopIteration as end:\n        return end.value\nheld()"
+    )
+    lab.write("Cells.ipynb", CONNECT + INSERT, awaited, blocking)
     page = browser.open(lab, "Cells.ipynb")
     page.run(0)
-    assert page.text(0) == "{'path': 'Cells.ipynb', 'binding': None} True"
     page.run(1)
-    assert page.text(1) == "{'path': 'Cells.ipynb', 'binding': None}"
-    page.run(2)
-    assert page.text(2) == "(True, True)"
-    page._wait("() => document.querySelectorAll('.jp-Notebook .jp-Cell').length === 6", 10, "cells")
-    inserted = [(cell["cell_type"], cell["source"]) for cell in page.cells()[3:5]]
+    assert page.text(1) == "(True, True)"
+    page._wait("() => document.querySelectorAll('.jp-Notebook .jp-Cell').length === 5", 10, "cells")
+    inserted = [(cell["cell_type"], cell["source"]) for cell in page.cells()[2:4]]
     assert inserted == [("code", 'a\t= "<b>"'), ("markdown", "# b")]
-    page.run(5)
+    page.run(4)
+    assert page.text(4) == "True"
+    assert page.source(5) == "c"
     page.reload()  # the kernel lives on, and so does the page's side
     page.run(1)
-    assert page.text(1) == "{'path': 'Cells.ipynb', 'binding': None}"
+    assert page.text(1) == "(True, True)"
     assert page.error_outputs() == []
     assert errors(page) == []
     page.close()
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("how", ["await page.state_async()", "page.state()"])
-def test_without_the_extension_only_the_first_question_waits(tmp_path, browser, how):
-    timed = "import time\nstart = time.monotonic()\n{}\nprint(time.monotonic() - start)"
+def test_without_the_extension_only_the_first_request_waits(tmp_path, browser):
+    timed = "import time\nstart = time.monotonic()\nassert await insert('x') is False\n"
     off = tmp_path / "lab" / "config" / "labconfig" / "page_config.json"
     off.parent.mkdir(parents=True)  # it is installed here; turned off it is not there
     off.write_text('{"disabledExtensions": {"copilot-jupyter": true}}')
     with Lab(tmp_path / "lab", env={"JUPYTER_PATH": str(tmp_path)}) as lab:
         lab.write(
             "None.ipynb",
-            CONNECT + timed.format(f"assert {how} is None"),
-            timed.format(f"assert {how} is None"),
-            "print(page.bind({'session': 's'}), page.insert_cell('x'), page.available)",
+            CONNECT + INSERT + timed + "print(time.monotonic() - start)",
+            timed + "print(time.monotonic() - start)",
         )
         page = browser.open(lab, "None.ipynb")
         page.run_all()
         assert page.error_outputs() == []
         assert float(page.text(0)) < 1.5
         assert float(page.text(1)) < 0.1
-        assert page.text(2) == "False False False"
-        assert len(page.cells()) == 3
+        assert len(page.cells()) == 2
         assert errors(page) == []
         page.close()
 

@@ -86,7 +86,8 @@ def test_completion_offers_magics_flags_and_ids_and_nothing_else(shared_desk, no
     assert {"%copilot", "%copilot_resume", "%copilot_doctor"} <= set(notebook.complete("%copi"))
     assert notebook.complete("%%copil") == ["%%copilot"]
     assert notebook.complete("%%copilot --") == [
-        *("--again", "--branch", "--into", "--model", "--rewind", "--timeout")
+        *("--again", "--attach", "--branch", "--context", "--dry-run"),
+        *("--into", "--model", "--no-tools", "--rewind", "--timeout"),
     ]
     assert notebook.complete("%%copilot --mo") == ["--model"]
     assert notebook.complete("x = 1\ny = %copilot --in") == ["--into"]

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_jupyter.conversation import embedded, transcript
+from copilot_jupyter.conversation import embedded, transcript, used
 from copilot_jupyter.conversation.binding import METADATA_KEY, read_notebook
 from copilot_jupyter.conversation.embedded import (
     EmbeddedTurn,
@@ -30,7 +30,7 @@ from copilot_jupyter.conversation.embedded import (
     turn_events,
 )
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.events import Turn, Usage
+from copilot_jupyter.events import ToolUse, Turn, Usage
 from copilot_jupyter.runtime.journal import journal_bytes, parse_journal
 from copilot_jupyter.runtime.store import LONGEST_ID
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 KEY = "0123456789abcdef" * 2
 NOON = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+USES = (ToolUse("view", {"path": "a"}, "text", "success"),)
 
 
 def asked(number: int, name: str = "", **more: Any) -> Turn:
@@ -150,10 +153,10 @@ def test_an_entry_holds_the_turn_but_not_its_answer():
 
 
 def test_an_entry_holds_what_only_some_turns_have():
-    turn = asked(1, sent="Context\n\nPrompt 1", tools=("view", "view"), usage=Usage(11, 7), at=None)
+    turn = asked(1, sent="Context\n\nPrompt 1", uses=USES, usage=Usage(11, 7), at=None)
     made = entry(turn, session="s1", parent="", key=KEY)
     assert made["sent"] == "Context\n\nPrompt 1"
-    assert made["tools"] == ["view", "view"]
+    assert made["uses"] == [["view", {"path": "a"}, "text", "success"]]
     assert made["usage"] == [11, 7]
     assert made["at"] == ""
 
@@ -166,9 +169,7 @@ def test_the_digest_does_not_change_between_versions():
 def test_an_entry_is_small_beside_the_prompt():
     uuid = "3f2c8f0e-0f0d-4c7a-9a55-0123456789ab"
     told = {"prompt": "", "sent": "", "usage": Usage(123_456, 123_456)}
-    turn = asked(
-        99_999, event_id=uuid, tools=("github-mcp-server-list_pull_requests",) * 99, **told
-    )
+    turn = asked(99_999, event_id=uuid, **told)
     made = entry(turn, session="s" * LONGEST_ID, parent=uuid, key=KEY)
     assert len(json.dumps(made)) < 1000
     turn = asked(99_999, event_id="e" * LONGEST_ID, **told)
@@ -176,10 +177,20 @@ def test_an_entry_is_small_beside_the_prompt():
     assert len(json.dumps(made)) < 1000
 
 
-def test_of_many_tools_the_first_are_named():
-    made = entry(asked(1, tools=("one", "x" * 300, "two")), session="s1", parent="", key=KEY)
-    assert made["tools"] == ["one"]
-    assert "tools" not in entry(asked(1, tools=("x" * 300,)), session="s1", parent="", key=KEY)
+def test_long_arguments_and_results_are_cut_and_many_calls_too():
+    long = ToolUse("run_python", {"code": "x" * 9000, "n": 1}, "y" * 9000, "failure")
+    made = entry(asked(1, uses=(long,) * 99), session="s1", parent="", key=KEY)["uses"]
+    assert len(made) == used.CALLS
+    name, arguments, result, status = made[0]
+    assert (name, arguments["n"], status) == ("run_python", 1, "failure")
+    assert len(arguments["code"]) == len(result) == used.LENGTH
+    assert arguments["code"].endswith("… [cut]")
+    wide = ToolUse("edit", {str(n): "x" * 1000 for n in range(99)}, "", "success")
+    [[_, arguments, _, _]] = entry(asked(1, uses=(wide,)), session="s1", parent="", key=KEY)["uses"]
+    assert [*arguments] == ["arguments"]
+    # What is carried is what is shown, before and after a session was rebuilt from it.
+    for use in (long, wide, ToolUse("list_variables"), ToolUse("odd", "no object")):
+        assert used.carried(used.carried([use])) == used.carried([use])
 
 
 @pytest.mark.parametrize("character", ["x", "ß", "€", "𝄞"])
@@ -211,7 +222,7 @@ def test_a_long_prompt_is_never_cut(file):
 
 
 def test_a_turn_is_read_as_it_was_written(file):
-    turn = asked(2, sent="sent", tools=("view",), usage=Usage(11, 7))
+    turn = asked(2, sent="sent", uses=USES, usage=Usage(11, 7))
     markdown = {"cell_type": "markdown", "source": "# Title"}
     save(file, markdown, code({"output_type": "stream", "text": "x"}, output(turn, "e1")))
     assert read(file) == (
@@ -226,7 +237,7 @@ def test_a_turn_is_read_as_it_was_written(file):
             answer="Answer 2",
             model="gpt-5",
             at="2026-11-22T12:02:00.123456+00:00",
-            tools=("view",),
+            uses=USES,
             usage=Usage(11, 7),
             cell=1,
             source="a.ipynb",
@@ -341,7 +352,7 @@ def test_a_notebook_of_an_old_format_carries_nothing(file):
 
 # -- what was changed or damaged ---------------------------------------------------------------
 
-WHOLE = output(asked(3, sent="sent", tools=("view",), usage=Usage(1, 2)), "e2")
+WHOLE = output(asked(3, sent="sent", uses=USES, usage=Usage(1, 2)), "e2")
 
 
 def changed(file: Path, **fields: Any) -> Path:
@@ -378,8 +389,8 @@ def test_a_text_that_was_changed_is_refused(tmp_path_factory, name, text):
     "fields",
     [
         {"turn": 4},
-        {"tools": []},
-        {"tools": ["view", "view"]},
+        {"uses": []},
+        {"uses": [["view", {"path": "b"}, "text", "success"]]},
         {"sent": ""},
         {"key": "f" * 32},
         {"usage": [1, 3]},
@@ -405,13 +416,13 @@ FIELDS = ["session", "event", "parent", "turn", "key", "prompt", "model", "at", 
 WRONG = [None, True, 1.5, {}, [], "text", 5, [5], ["x", None], [1, 2, 3], [1, -1], [True, 1]]
 
 
-@pytest.mark.parametrize("name", [*FIELDS, "sent", "tools", "usage"])
+@pytest.mark.parametrize("name", [*FIELDS, "sent", "uses", "usage"])
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
 def test_a_field_of_a_wrong_kind_is_named(file, name, wrong):
     right = WHOLE["metadata"][METADATA_KEY][name]
     if type(wrong) is type(right) and not isinstance(right, list):
         return
-    if (name, wrong) == ("tools", []):
+    if (name, wrong) == ("uses", []):
         return
     what = refused(changed(file, **{name: wrong})).what
     which = "a turn" if name == "turn" else "turn 3"

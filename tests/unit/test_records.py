@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from copilot_jupyter.conversation import transcript
-from copilot_jupyter.conversation.question import Question
+from copilot_jupyter.conversation.question import Question, paired
 from copilot_jupyter.conversation.records import (
     FILE,
     Record,
@@ -55,7 +55,7 @@ class Session:
         record = Record(event_id, Question(prompt).key, **more)
         stored = (index or self.index).add(record, since)
         assert stored is not None
-        assert (stored.turn.prompt, stored.turn.answer) == (prompt, f"To {prompt}")
+        assert (stored.turn.prompt, stored.turn.answer) == (prompt, paired(f"To {prompt}"))
         return event_id
 
     def truncate(self, keep: int) -> None:

@@ -10,10 +10,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from copilot_jupyter.conversation import secret_rules
 from copilot_jupyter.conversation.secrets import Shield
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _our_rules_alone(monkeypatch):
+    monkeypatch.setattr(secret_rules, "_detectors", tuple)
+
 
 # Put together here, so that no scanner takes this file for a leak.
 RANDOM = "a1B2c3D4e5F6g7H8i9J0"
@@ -543,3 +550,15 @@ def test_ten_megabytes_take_well_under_a_few_seconds():
     began = time.process_time()
     assert shield.scrub(text).endswith("‹secret:github-token›")
     assert time.process_time() - began < 5
+
+
+def test_the_extra_knows_more_kinds_and_no_more_words(monkeypatch):
+    monkeypatch.undo()
+    token = "sq0csp-" + "ABCDEFGHIJK_LMNOPQRSTUVWXYZ0123456-7abcdefg"
+    prose = "commit 9f86d081884c7d659a2f and df.head(20) of 3fa85f64-5717-4562-b3fc-2c963f66afa6"
+    shield = Shield()
+    for text in (f"key {token} end", "x" * 5_000 + f" {token} " + "y" * 5_000):
+        assert shield.scrub(text) == text.replace(token, "‹secret:SquareOAuth›")
+    assert shield.scrub(prose) == prose
+    assert shield.count == 2
+    assert shield.scrub(shield.scrub(token)) == shield.scrub(token)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 ANSWER = Answer("Hello there", "my-id", 1)
 
+HELPER = SimpleNamespace(answer=None)  # no tools are called here
+
 INTERRUPTED = "interrupted; not kept in the session"
 
 
@@ -46,8 +48,8 @@ class Notes:
         self.calls: list[tuple[Any, ...]] = []
         self.at: dict[str, Callable[[], None]] = {}
 
-    def show(self, text: str, remark: str, *, final: bool) -> None:
-        self.calls.append(("show", text, remark, final))
+    def show(self, text: str, remark: str, elapsed: float | None = None) -> None:
+        self.calls.append(("show", text, remark, elapsed is None))
         self._then(text)
 
     def note(self, line: str) -> None:
@@ -99,13 +101,13 @@ class Script:
 
 
 def run_sync(loop: LoopThread, ask: Any, painter: Any) -> Answer:
-    return drive_sync(lambda waker: steps(loop, ask, painter, waker))
+    return drive_sync(lambda waker: steps(loop, ask, painter, waker, HELPER))
 
 
 def run_awaited(loop: LoopThread, ask: Any, painter: Any) -> Answer:
     async def cell() -> Any:
         try:
-            return await drive(lambda waker: steps(loop, ask, painter, waker))
+            return await drive(lambda waker: steps(loop, ask, painter, waker, HELPER))
         except TurnInterrupted as error:  # asyncio would not let a KeyboardInterrupt through
             return error
 
@@ -198,7 +200,7 @@ def test_everything_is_drawn_in_the_cells_own_thread(loop):
     threads = set()
 
     class Watching(Notes):
-        def show(self, text: str, remark: str, *, final: bool) -> None:
+        def show(self, text: str, remark: str, elapsed: float | None = None) -> None:
             threads.add(threading.current_thread())
 
         note = finish = lambda self, _: threads.add(threading.current_thread())
@@ -252,7 +254,9 @@ def test_long_answers_are_drawn_less_often(clock):
     clock.now += 0.24
     assert not pace.due(50_001, "")
     clock.now += 0.02
-    assert pace.due(50_002, "")
+    assert not pace.due(50_002, "")  # all of it would be sent for two characters
+    assert pace.due(50_002, "running run_python")
+    assert pace.due(51_250, "")
 
 
 def test_drawing_takes_a_sixth_of_the_time_at_most(clock):
@@ -265,12 +269,18 @@ def test_drawing_takes_a_sixth_of_the_time_at_most(clock):
     assert pace.due(7, "")
 
 
-def test_what_did_not_change_is_not_drawn_again(clock):
+def test_what_did_not_change_is_drawn_again_for_the_clock_alone(clock):
     pace = module._Pace()
     pace.due(5, "")
     draw(pace, clock)
-    clock.now += 100
+    clock.now += module._CLOCK - 0.01
     assert not pace.due(5, "")
+    clock.now += 0.02
+    assert pace.due(5, "")
+    pace.due(module._SHORT, "")
+    draw(pace, clock)
+    clock.now += 100
+    assert not pace.due(module._SHORT, "")  # not the whole of a long answer once more
     assert pace.due(5, "trying again")
 
 
@@ -280,7 +290,6 @@ def test_nothing_is_drawn_before_something_came_or_patience_ended(clock):
     clock.now += module._PATIENCE + 0.01
     assert pace.due(0, "")
     draw(pace, clock)
-    clock.now += 100
     assert not pace.due(0, "")
 
 
@@ -331,7 +340,7 @@ def test_the_kernels_own_loop_stays_free_while_a_turn_runs(loop):
                 await asyncio.sleep(0.005)
 
         ticking = asyncio.create_task(tick())
-        await drive(lambda waker: steps(loop, Script(0.2), Notes(), waker))
+        await drive(lambda waker: steps(loop, Script(0.2), Notes(), waker, HELPER))
         ticking.cancel()
 
     asyncio.run(cell())
@@ -444,7 +453,7 @@ def test_the_stop_button_of_a_notebook_stops_the_turn(loop):
 
     async def cell() -> None:
         try:
-            await drive(lambda waker: steps(loop, ask, painter, waker))
+            await drive(lambda waker: steps(loop, ask, painter, waker, HELPER))
         except BaseException as error:  # noqa: BLE001 -- as a cell's runner does
             outcome.append(error)
 
@@ -500,10 +509,10 @@ def test_the_stop_button_waits_until_the_prompt_is_taken_out(loop):
         return ANSWER
 
     class Late(Notes):
-        def show(self, text: str, remark: str, *, final: bool) -> None:
-            if final:
+        def show(self, text: str, remark: str, elapsed: float | None = None) -> None:
+            if elapsed is None:
                 assert withdrawn
-            super().show(text, remark, final=final)
+            super().show(text, remark, elapsed)
 
     painter = Late()
 
@@ -528,7 +537,7 @@ def test_a_turn_stopped_before_it_began_is_never_asked(loop):
     blocked.wait(10)
     ask = Script(0.05)
     painter = Notes()
-    running = steps(loop, ask, painter, SimpleNamespace(wake=lambda: None))
+    running = steps(loop, ask, painter, SimpleNamespace(wake=lambda: None), HELPER)
     next(running)
     threading.Timer(0.05, free.set).start()
     with pytest.raises(TurnInterrupted):
@@ -542,7 +551,7 @@ def test_a_turn_that_was_whole_when_the_button_was_pressed_is_not_said_to_be_los
     """It is in the session: what is shown has to say so."""
     ended = threading.Event()
     painter = Notes()
-    running = steps(loop, Script(), painter, SimpleNamespace(wake=ended.set))
+    running = steps(loop, Script(), painter, SimpleNamespace(wake=ended.set), HELPER)
     try:
         next(running)
         assert ended.wait(5)
@@ -601,13 +610,13 @@ def whose(answer: Answer | None) -> dict[str, Any]:
 
 def test_in_a_notebook_one_output_grows(displays):
     painter = CellPainter(whose, streams=True)
-    painter.show("Hello", "", final=False)
-    painter.show("Hello there", "", final=False)
+    painter.show("Hello", "", 0.0)
+    painter.show("Hello there", "", 0.0)
     painter.finish(ANSWER)
     assert len(displays.outputs) == 1
     assert [version["text/plain"] for version in displays.outputs[0]] == [
-        "Hello",
-        "Hello there",
+        "Hello\n\n… 0 s",
+        "Hello there\n\n… 0 s",
         "Hello there",
     ]
     assert displays.metadata == [{"turn": None}, {"turn": None}, {"turn": 1}]
@@ -615,8 +624,8 @@ def test_in_a_notebook_one_output_grows(displays):
 
 def test_where_nobody_watches_there_is_one_final_output(displays):
     painter = CellPainter(whose, streams=False)
-    painter.show("Hello", "", final=False)
-    painter.show("", "trying again", final=False)
+    painter.show("Hello", "", 0.0)
+    painter.show("", "trying again", 0.0)
     painter.finish(ANSWER)
     assert [[version["text/plain"] for version in output] for output in displays.outputs] == [
         ["Hello there"]
@@ -626,20 +635,20 @@ def test_where_nobody_watches_there_is_one_final_output(displays):
 @pytest.mark.parametrize("streams", [True, False])
 def test_what_was_cut_off_stays_marked(displays, streams):
     painter = CellPainter(whose, streams=streams)
-    painter.show("so far", INTERRUPTED, final=True)
+    painter.show("so far", INTERRUPTED)
     assert displays.outputs[-1][-1]["text/plain"] == f"so far\n\n({INTERRUPTED})"
     assert displays.metadata == [{"turn": None}]
 
 
 def test_where_nothing_was_shown_nothing_is_cut_off(displays):
-    CellPainter(whose, streams=True).show("", INTERRUPTED, final=True)
+    CellPainter(whose, streams=True).show("", INTERRUPTED)
     assert displays.outputs == []
 
 
 def test_a_sign_of_waiting_becomes_the_reason_that_nothing_came(displays):
     painter = CellPainter(whose, streams=True)
-    painter.show("", "", final=False)
-    painter.show("", INTERRUPTED, final=True)
+    painter.show("", "", 0.0)
+    painter.show("", INTERRUPTED)
     assert len(displays.outputs) == 1
     assert displays.outputs[0][-1]["text/plain"] == f"({INTERRUPTED})"
 
@@ -652,8 +661,8 @@ def test_a_notice_is_an_output_of_its_own(displays):
 
 def test_a_terminal_gets_only_what_is_new(capsys):
     painter = TerminalPainter()
-    painter.show("Hel", "", final=False)
-    painter.show("Hello", "", final=False)
+    painter.show("Hel", "", 0.0)
+    painter.show("Hello", "", 0.0)
     painter.note("read on")
     painter.finish(ANSWER)
     assert capsys.readouterr().out == "Hello(read on)\n there\n"
@@ -661,10 +670,10 @@ def test_a_terminal_gets_only_what_is_new(capsys):
 
 def test_a_terminal_shows_a_retry_once_and_the_answer_anew(capsys):
     painter = TerminalPainter()
-    painter.show("old", "", final=False)
-    painter.show("", "trying again: 503", final=False)
-    painter.show("", "trying again: 503", final=False)
-    painter.show("new", "", final=False)
+    painter.show("old", "", 0.0)
+    painter.show("", "trying again: 503", 0.0)
+    painter.show("", "trying again: 503", 0.0)
+    painter.show("new", "", 0.0)
     out = capsys.readouterr().out
     assert out.startswith("old\n")
     assert out.count("(trying again: 503)\n") == 1
@@ -673,8 +682,8 @@ def test_a_terminal_shows_a_retry_once_and_the_answer_anew(capsys):
 
 def test_a_terminal_marks_what_was_cut_off(capsys):
     painter = TerminalPainter()
-    painter.show("so far", "", final=False)
-    painter.show("so far", INTERRUPTED, final=True)
+    painter.show("so far", "", 0.0)
+    painter.show("so far", INTERRUPTED)
     assert capsys.readouterr().out == f"so far\n({INTERRUPTED})\n"
 
 

@@ -1,5 +1,5 @@
-// The JupyterLab and Notebook 7 side of copilot-jupyter: a Module Federation container
-// written by hand, no bundler. The kernel's side is copilot_jupyter/notebook/labcomm.py.
+// A Module Federation container written by hand, for JupyterLab and Notebook 7.
+// The kernel's side is copilot_jupyter/notebook/labcomm.py.
 //
 // What comes from the kernel, the notebook or a model is only ever set as textContent.
 (() => {
@@ -11,30 +11,34 @@
   const TITLE = 'Copilot sessions';
   const CAPTION = 'Choose the Copilot session of this notebook';
 
-  // Run without output, history or count. Says nothing where the package is missing.
+  // Says nothing where the package is missing.
   const LOAD = `try:
     __import__('copilot_jupyter.notebook.labcomm', fromlist=['_']).autoload(get_ipython())
 except Exception:
     pass`;
 
   const STYLE = `
-.copilot-tools { display: flex; justify-content: flex-end; gap: 4px; user-select: none; }
-.copilot-tools button {
-  border: 1px solid var(--jp-border-color2); border-radius: 2px; padding: 1px 6px;
-  background: var(--jp-layout-color1); color: var(--jp-ui-font-color1); cursor: pointer;
-  font-family: var(--jp-ui-font-family); font-size: var(--jp-ui-font-size0); line-height: 1.4; }
-.copilot-tools button:hover { background: var(--jp-layout-color2); }
-.copilot-tools button:focus-visible { outline: 2px solid var(--jp-brand-color1); }
-.copilot-replayed {
-  display: inline-block; border: 1px solid var(--jp-border-color2); border-radius: 8px;
-  padding: 0 6px; color: var(--jp-ui-font-color2); user-select: none;
+.copilot-tools { display: flex; justify-content: flex-end; gap: 4px; }
+.copilot-tools button, .copilot-replayed {
+  border: 1px solid var(--jp-border-color2); border-radius: 8px; padding: 0 6px;
+  background: var(--jp-layout-color1); color: var(--jp-ui-font-color1); user-select: none;
   font-family: var(--jp-ui-font-family); font-size: var(--jp-ui-font-size0); }
+.copilot-tools button:hover { cursor: pointer; background: var(--jp-layout-color2); }
+.jp-Notebook .jp-Cell .copilot-answer pre {
+  border-left: 2px solid var(--jp-border-color2); padding: 2px 8px; margin: 4px 0; }
 .copilot-status span {
   display: inline-block; max-width: 40ch; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; unicode-bidi: isolate; line-height: 24px; vertical-align: top; }
+.copilot-waiting {
+  display: inline-block; width: 8px; height: 8px; border: 2px solid var(--jp-brand-color1);
+  border-top-color: transparent; border-radius: 50%; font-size: 0;
+  animation: 1s linear infinite copilot-turn; }
+@media not (prefers-reduced-motion) { @keyframes copilot-turn { to { rotate: 1turn; } } }
+@media screen { .copilot-folded {
+  max-height: 480px; overflow: hidden; mask-image: linear-gradient(#000 75%, transparent); } }
 @media print { .copilot-tools, .copilot-replayed { display: none; } }`;
 
-  // -- what the application shares ----------------------------------------------------------
+  // -- what the application shares
 
   let scope; // {package: {version: {get, loaded}}}
 
@@ -57,26 +61,26 @@ except Exception:
     return (model && model.getMetadata(KEY)) || null;
   };
 
-  // -- the IPython extension ----------------------------------------------------------------
+  // -- the IPython extension
 
   const isPython = async kernel => {
     const info = await kernel.info;
     return !!info.language_info && info.language_info.name === 'python';
   };
 
-  // Ask the kernel to load the extension; what is asked after this runs after it.
+  // What is asked after this runs after it.
   const load = async kernel => {
     try {
       if (!(await isPython(kernel)) || kernel.isDisposed) return;
       const quiet = { silent: true, store_history: false, stop_on_error: false };
       await kernel.requestExecute({ ...quiet, allow_stdin: false, code: LOAD }).done;
     } catch {
-      // The kernel went away meanwhile: its next life is asked again.
+      // The next one is asked again.
     }
   };
 
   const keepLoaded = panel => {
-    let seen = null; // each kernel once, and once more after each restart
+    let seen = null; // once, and after each restart
     let restarting = false;
     const loadIfBound = async (again = false) => {
       await panel.context.ready;
@@ -89,8 +93,8 @@ except Exception:
     panel.sessionContext.statusChanged.connect((_, status) => {
       if ((status !== 'restarting' && status !== 'autorestarting') || restarting) return;
       restarting = true;
-      // One step later the connection has dropped what was waiting for the old process; what
-      // is asked then waits for the new one, before the cells of "Restart and Run All".
+      // One step later the connection has dropped what waited for the old process; what is
+      // asked then comes first in the new one, even at "Restart and Run All".
       Promise.resolve().then(() => {
         restarting = false;
         loadIfBound(true);
@@ -99,12 +103,12 @@ except Exception:
     loadIfBound();
   };
 
-  // -- cells --------------------------------------------------------------------------------
+  // -- cells
 
   const insert = (panel, index, source, kind = 'code') => {
     const model = panel.content.model;
     if (!model || model.readOnly || !['code', 'markdown', 'raw'].includes(kind)) return false;
-    const metadata = kind === 'code' ? { trusted: true } : {}; // as JupyterLab's own new cells
+    const metadata = kind === 'code' ? { trusted: true } : {};
     model.sharedModel.insertCell(index, { cell_type: kind, source: String(source), metadata });
     return true;
   };
@@ -118,46 +122,45 @@ except Exception:
     if (notebook.scrollToItem) notebook.scrollToItem(index).catch(() => {});
   };
 
-  // -- what the kernel asks -----------------------------------------------------------------
+  // -- what the kernel shows and asks
 
-  const doAsked = (panel, kernel, asked, message) => {
-    const model = panel.context.model;
-    if (asked.op === 'bind') {
-      if (asked.value === null) model.deleteMetadata(KEY);
-      else if (JSON.stringify(asked.value) !== JSON.stringify(bindingOf(panel)))
-        model.setMetadata(KEY, asked.value);
-      return true;
-    }
-    if (asked.op === 'insert') {
-      // In one window only: the one that runs the cell.
-      if (message.parent_header.session !== kernel.clientId) return false;
-      const at = panel.content.widgets.findIndex(cell => cell.model.id === asked.cell);
-      return at >= 0 && insert(panel, at + 1 + asked.behind, asked.source, asked.kind);
-    }
-    return asked.op === 'state';
-  };
-
-  // One comm is one question: it opens with what is asked.
-  const serve = (panel, kernel) => {
-    if (!kernel) return;
-    kernel.registerCommTarget(KEY, (comm, message) => {
-      const ok = doAsked(panel, kernel, message.content.data || {}, message);
-      const data = { ok, path: panel.context.path, binding: bindingOf(panel) };
-      const reply = () => comm.isDisposed || comm.send(data);
-      reply();
-      // Once more on the subshell: a cell that blocks the kernel's main shell sees only this.
-      if (comm.subshellStarted) comm.subshellStarted.then(reply).catch(() => {});
+  // What is displayed names its session. Nothing is sent back: a comm message that arrives
+  // between two cells makes ipykernel 7.4 lose the end of the second one.
+  const keepBinding = panel => {
+    panel.sessionContext.iopubMessage.connect((_, { content }) => {
+      const said = content && content.metadata && content.metadata[KEY];
+      const model = panel.context.model;
+      if (!said || panel.isDisposed || !model || model.readOnly) return;
+      const { v, session, path, notebook_id } = said;
+      const bound = { v, session, path, notebook_id };
+      if (session === null) model.deleteMetadata(KEY);
+      else if (session && JSON.stringify(bound) !== JSON.stringify(bindingOf(panel)))
+        model.setMetadata(KEY, bound);
     });
   };
 
-  // -- what is drawn in answers -------------------------------------------------------------
+  // One comm is one cell to insert, in the window that runs the cell.
+  const serve = (panel, kernel) => {
+    if (!kernel) return;
+    kernel.registerCommTarget(KEY, (comm, message) => {
+      if (message.parent_header.session !== kernel.clientId) return;
+      const { cell, behind, source, kind } = message.content.data;
+      const at = panel.content.widgets.findIndex(widget => widget.model.id === cell);
+      const ok = at >= 0 && insert(panel, at + 1 + behind, source, kind);
+      // A cell that blocks the kernel's main shell hears the subshell only.
+      const reply = () => comm.isDisposed || comm.send({ ok });
+      (comm.subshellStarted || Promise.resolve()).then(reply, reply);
+    });
+  };
+
+  // -- what is drawn in answers
 
   const copyText = async text => {
     if (navigator.clipboard && window.isSecureContext) {
       try {
         return await navigator.clipboard.writeText(text);
       } catch {
-        // Not allowed by the browser: the older way below.
+        // the older way
       }
     }
     (await need('@jupyterlab/apputils')).Clipboard.copyToSystem(text);
@@ -169,7 +172,7 @@ except Exception:
     node.textContent = label;
     node.title = title;
     node.setAttribute('aria-label', title);
-    node.setAttribute('data-lm-suppress-shortcuts', 'true'); // Enter and Space are for us
+    node.setAttribute('data-lm-suppress-shortcuts', 'true');
     node.addEventListener('mousedown', event => event.stopPropagation());
     node.addEventListener('click', act);
     return node;
@@ -178,6 +181,15 @@ except Exception:
   const cellAround = (panel, node) => {
     const around = node.closest('.jp-Cell');
     return panel.content.widgets.findIndex(cell => cell.node === around);
+  };
+
+  const toolbar = (label, ...buttons) => {
+    const bar = document.createElement('div');
+    bar.className = 'copilot-tools';
+    bar.setAttribute('role', 'group');
+    bar.setAttribute('aria-label', label);
+    bar.append(...buttons);
+    return bar;
   };
 
   const tools = (panel, pre) => {
@@ -191,12 +203,31 @@ except Exception:
       const at = cellAround(panel, pre);
       if (at >= 0 && insert(panel, at + 1, text())) goTo(panel, at + 1);
     });
-    const bar = document.createElement('div');
-    bar.className = 'copilot-tools';
-    bar.setAttribute('role', 'group');
-    bar.setAttribute('aria-label', 'Code block');
-    bar.append(copy, below);
-    return bar;
+    return toolbar('Code block', copy, below);
+  };
+
+  // One that came while somebody watched stays open.
+  const fold = answer => {
+    const cell = answer.closest('.jp-Cell');
+    const sign = answer.querySelector('.copilot-waiting');
+    if (sign) {
+      cell.copilotOpen = true;
+      const prompt = cell.querySelector('.jp-InputPrompt').textContent;
+      if (!prompt.includes('*')) sign.className = '';
+      return true;
+    }
+    if (answer.scrollHeight < 720) return false;
+    const show = open => {
+      cell.copilotOpen = open;
+      answer.classList.toggle('copilot-folded', !open);
+      more.textContent = open ? 'Show less' : 'Show more';
+      more.ariaExpanded = String(open);
+    };
+    const more = button('', 'Show more or less', () => show(!cell.copilotOpen));
+    answer.addEventListener('focusin', () => show(true));
+    answer.after(toolbar('Answer', more));
+    show(!!cell.copilotOpen);
+    return false;
   };
 
   const wasReplayed = (panel, answer) => {
@@ -212,6 +243,7 @@ except Exception:
     for (const answer of panel.content.node.querySelectorAll('div.copilot-answer')) {
       if (answer.copilotDrawn) continue;
       answer.copilotDrawn = true;
+      if (fold(answer)) continue;
       for (const pre of answer.querySelectorAll('pre')) pre.before(tools(panel, pre));
       if (!wasReplayed(panel, answer)) continue;
       const mark = document.createElement('span');
@@ -228,14 +260,14 @@ except Exception:
       timer = 0;
       if (!panel.isDisposed) draw(panel);
     };
-    const soon = () => (timer = timer || setTimeout(redraw, 60));
+    const soon = () => (timer = timer || requestAnimationFrame(redraw));
     const observer = new MutationObserver(soon);
     observer.observe(panel.content.node, { childList: true, subtree: true });
     panel.disposed.connect(() => observer.disconnect());
     soon();
   };
 
-  // -- the application around it ------------------------------------------------------------
+  // -- the application around it
 
   const addCommand = (app, tracker, palette) => {
     app.commands.addCommand(SESSIONS, {
@@ -249,7 +281,7 @@ except Exception:
         const kernel = kernelOf(panel);
         if (!kernel) return;
         await isPython(kernel);
-        load(kernel); // in the kernel's queue before the cell
+        load(kernel); // before the cell
         const at = panel.content.activeCellIndex + 1;
         if (!insert(panel, at, '%copilot_resume')) return;
         goTo(panel, at);
@@ -282,9 +314,8 @@ except Exception:
       update();
     };
     const isActive = () => !!text.textContent;
-    bar.registerStatusItem(`${NAME}:session`, {
-      item, align: 'left', rank: 100, isActive, activeStateChanged: changed
-    });
+    const place = { item, align: 'left', rank: 100, isActive, activeStateChanged: changed };
+    bar.registerStatusItem(`${NAME}:session`, place);
     tracker.currentChanged.connect(follow);
     tracker.widgetAdded.connect((_, panel) => panel.context.ready.then(follow));
     follow();
@@ -294,7 +325,7 @@ except Exception:
     const { ToolbarButton } = await need('@jupyterlab/ui-components');
     const onClick = () => app.commands.execute(SESSIONS);
     const made = new ToolbarButton({ label: TITLE, tooltip: CAPTION, onClick });
-    await panel.revealed; // with its own buttons
+    await panel.revealed;
     if (panel.isDisposed) return made.dispose();
     const spacer = Array.from(panel.toolbar.names()).indexOf('spacer');
     panel.toolbar.insertItem(spacer < 0 ? 10 : spacer, 'copilotSessions', made);
@@ -310,6 +341,7 @@ except Exception:
       const context = panel.sessionContext;
       context.kernelChanged.connect((_, change) => serve(panel, change.newValue));
       serve(panel, kernelOf(panel));
+      keepBinding(panel);
       keepLoaded(panel);
       keepDrawn(panel);
       addButton(app, panel).catch(warn);

@@ -1,0 +1,195 @@
+"""A typed prompt becomes a question: values of the kernel, files, and what may not leave."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from copilot_jupyter.conversation import interpolate as filling
+from copilot_jupyter.conversation import placeholders
+from copilot_jupyter.conversation.question import Question
+from copilot_jupyter.conversation.secrets import Shield
+from copilot_jupyter.errors import BadInputError
+from copilot_jupyter.events import Attachment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from copilot_jupyter.conversation.interpolate import Shown
+    from copilot_jupyter.settings import Copilot
+
+#: Files that go as images, by their first bytes.
+_IMAGES = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+}
+#: Bytes of an image, and of a text file, that may be attached.
+_LARGEST_IMAGE, _LARGEST_TEXT = 5_000_000, 200_000
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A question, and what is known of how it came to be.
+
+    Parameters
+    ----------
+    question : Question
+    views : tuple of Shown
+        What is sent of each value.
+    redacted : int
+        How many secrets were replaced.
+    absent : tuple of str
+        Places of the prompt that would take a value, and that the kernel has no name for.
+    """
+
+    question: Question
+    views: tuple[Shown, ...] = ()
+    redacted: int = 0
+    absent: tuple[str, ...] = ()
+
+
+class _Everything:
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def fill(
+    prompt: str,
+    namespace: Mapping[str, Any],
+    settings: Copilot,
+    *,
+    model: str = "",
+    context: Sequence[str] = (),
+    files: Sequence[str] = (),
+    tools: bool = True,
+    folder: str = ".",
+) -> Filled:
+    """Return the question that a prompt asks in this kernel.
+
+    Parameters
+    ----------
+    prompt : str
+        As written.
+    namespace : mapping
+        The person's variables.
+    settings : Copilot
+    model : str, optional
+        The model that the cell names.
+    context : sequence of str, optional
+        Names of values that go along although the prompt does not name them.
+    files : sequence of str, optional
+        Paths of files that go along, from `folder`.
+    tools : bool, optional
+        Whether the model may use tools.
+    folder : str, optional
+
+    Raises
+    ------
+    BadInputError
+        For a name or a file that is not there, or a format that a value does not take.
+    """
+    if missing := [name for name in context if name not in namespace]:
+        raise BadInputError(
+            f"--context names {missing[0]!r}, and the kernel has no such variable.",
+            "Run the cell that makes it first.",
+        )
+    extra = [f"{{{name}}}" for name in context]
+    shield = Shield.of(os.environ)
+    filled = filling.interpolate(
+        "\n\n".join([prompt, *([" ".join(extra)] if extra else [])]),
+        namespace,
+        budget=settings.context_budget,
+        sees_images=_sees_images(settings),
+        shield=shield,
+    )
+    attached = [_file(Path(folder, name), name) for name in files]
+    texts = [text for _, text, _ in attached if text]
+    sent = "\n\n".join([filled.sent, *map(shield.scrub, texts)])
+    flags = [("context", ",".join(context))] if context else []
+    flags += [
+        ("attach", f"{name} {digest}") for (_, _, digest), name in zip(attached, files, strict=True)
+    ]
+    flags += [] if tools else [("no-tools", "")]
+    images = [
+        Attachment(f"{image.name}.png", data=image.png, mime="image/png") for image in filled.images
+    ]
+    question = Question(
+        prompt,
+        sent="" if sent == prompt else sent,
+        model=model,
+        flags=tuple(flags),
+        values=filled.values,
+        attachments=(*images, *(made for made, _, _ in attached if made)),
+    )
+    named = {place.label: place.name for place in placeholders.find(prompt, _Everything())}
+    absent = tuple(label for label, name in named.items() if name not in namespace)
+    return Filled(question, filled.views, filled.redacted, absent)
+
+
+def dry_run(filled: Filled) -> str:
+    """Return what would be sent, with what there is to know about it.
+
+    Parameters
+    ----------
+    filled : Filled
+    """
+    text = filled.question.text
+    lines = [
+        f"This would be sent, {len(text.encode()):,} bytes; the runtime puts the date before it."
+    ]
+    for view in filled.views:
+        notes = [f"{view.size:,} bytes"]
+        notes += [f"{view.cut:,} bytes cut"] if view.cut else []
+        notes += [f"{view.redactions} secrets withheld"] if view.redactions else []
+        notes += ["with its picture"] if view.image else []
+        lines.append(f"  {view.name}: {view.type}, {', '.join(notes)}")
+    if filled.redacted:
+        lines.append(f"  secrets withheld in all: {filled.redacted}")
+    for file in filled.question.attachments:
+        size = len(file.data) if file.data else Path(file.path).stat().st_size
+        lines.append(f"  attached: {file.name}, {size:,} bytes")
+    return "\n".join([*lines, "", text])
+
+
+def _sees_images(settings: Copilot) -> bool:
+    if settings.images != "auto":
+        return settings.images == "always"
+    # Of a provider of one's own nobody can say; one that does not would refuse the request.
+    own = bool(os.environ.get("COPILOT_PROVIDER_BASE_URL"))
+    return settings.provider == "github" or (settings.provider == "auto" and not own)
+
+
+def _file(path: Path, name: str) -> tuple[Attachment | None, str, str]:
+    """Return a file as an attachment or as text, and a digest of it."""
+    try:
+        data = path.read_bytes() if path.stat().st_size <= _LARGEST_IMAGE else None
+    except OSError as error:
+        raise BadInputError(
+            f"--attach {name!r} cannot be read: {error.strerror}.", "Check the path."
+        ) from None
+    if data is None:
+        raise BadInputError(f"--attach {name!r} is larger than 5 MB.", "Attach a part of it.")
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    for magic, mime in _IMAGES.items():
+        if data.startswith(magic):
+            return Attachment(path.name, data=data, mime=mime), "", digest
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise BadInputError(
+            f"--attach {name!r} is neither text nor a PNG, JPEG or GIF image.",
+            "Attach a text of what it holds.",
+        )
+    if len(data) > _LARGEST_TEXT:
+        raise BadInputError(
+            f"--attach {name!r} is a text of {len(data):,} bytes; {_LARGEST_TEXT:,} can be sent.",
+            "Attach a part of it.",
+        )
+    around = filling.fence(text)
+    return None, f"{path.name}:\n{around}\n{text.rstrip()}\n{around}", digest
