@@ -228,7 +228,7 @@ def parse(magic: str, line: str, flags: Sequence[Flag], *, anywhere: bool = Fals
             found[name] = _unquoted(value or "")
         elif anywhere and (
             word := re.compile(r"\s*(\"[^\"]*\"|'[^']*'|\S+)").match(line, position)
-        ):
+        ) and not word[1].startswith("#"):  # a comment; no id begins so
             words.append(word[1])
             position = word.end()
         else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from copilot_jupyter.errors import BadInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from IPython.core.interactiveshell import InteractiveShell
@@ -44,25 +45,27 @@ def variables(shell: InteractiveShell, match: str = "") -> str:
     match : str, optional
         Only names that contain this, in whatever case.
     """
+    from copilot_jupyter.conversation.secrets import Shield
+
     own = own_variables(shell)
     names = sorted(name for name in own if match.lower() in name.lower())
     if not names:
         return "There is no variable." if not match else f"No variable's name contains {match!r}."
-    lines = [f"{name}: {_glance(own[name])}" for name in names[:LISTED]]
+    scrub = Shield.of(os.environ).scrub
+    lines = [f"{name}: {_glance(own[name], scrub)}" for name in names[:LISTED]]
     if len(names) > LISTED:
         lines.append(f"and {len(names) - LISTED:,} more; `match` narrows the list")
     return "\n".join(lines)
 
 
-def _glance(value: object) -> str:
+def _glance(value: object, scrub: Callable[[str], str]) -> str:
     """Return a value's type, and what can be said of it without running code of its own."""
-    from copilot_jupyter.conversation.secrets import Shield
     from copilot_jupyter.conversation.views.parts import type_name
 
     said = type_name(value)
     if type(value) in (bool, int, float, complex, str, bytes):
         text = repr(value[:80] if isinstance(value, str | bytes) else value)[:60]
-        return f"{said} = {Shield.of(os.environ).scrub(text)}"
+        return f"{said} = {scrub(text)}"
     if type(value) in (list, tuple, dict, set, frozenset):
         return f"{said} of {len(value):,}"  # type: ignore[arg-type]
     if type(value).__module__.split(".")[0] in ("numpy", "pandas", "polars", "torch", "xarray"):

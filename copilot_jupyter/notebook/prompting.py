@@ -102,7 +102,7 @@ def fill(
     filled = filling.interpolate(
         "\n\n".join([prompt, *([" ".join(extra)] if extra else [])]),
         namespace,
-        budget=settings.context_budget,
+        budget=_budget(settings),
         sees_images=_sees_images(settings),
         shield=shield,
     )
@@ -153,6 +153,15 @@ def dry_run(filled: Filled) -> str:
         size = len(file.data) if file.data else Path(file.path).stat().st_size
         lines.append(f"  attached: {file.name}, {size:,} bytes")
     return "\n".join([*lines, "", text])
+
+
+def _budget(settings: Copilot) -> int:
+    """Return the tokens that values may take: half of the model's window, where it is known."""
+    from copilot_jupyter.runtime.local_model import CONTEXT_TOKENS
+
+    if settings.provider == "local":
+        return min(settings.context_budget, CONTEXT_TOKENS // 2)
+    return settings.context_budget
 
 
 def _sees_images(settings: Copilot) -> bool:

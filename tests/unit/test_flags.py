@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.notebook.flags import Flag, parse
+from copilot_jupyter.notebook.flags import Flag, parse, parsed_line
 
 FLAGS = (Flag("--model", "NAME"), Flag("--into", "NAME"), Flag("--all"))
 
@@ -159,3 +159,10 @@ def test_no_line_breaks_the_parser(line, anywhere):
         read(line, anywhere=anywhere)
     except BadInputError as error:
         assert error.what  # noqa: PT017 -- either outcome is right
+
+
+def test_a_comment_ends_a_line_whose_words_are_no_prompt():
+    parsed = parsed_line("copilot_resume", "my-id --create   # a name of --your own")
+    assert (parsed.words, parsed.flags) == (["my-id"], {"--create": ""})
+    prompt = parse("%copilot", "--model m why # and how?", [Flag("--model", "NAME")])
+    assert prompt.rest == "why # and how?"
