@@ -7,6 +7,7 @@ tests, so that one picture shows a table, code and a formula.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from browser.lab import Browser, Lab, NotebookPage  # noqa: E402 -- the path comes first
-from scripted_model import ScriptedModel  # noqa: E402 -- the same
+from scripted_model import Reply, ScriptedModel  # noqa: E402 -- the same
 
 from copilot_jupyter.demo import copy_unanswered  # noqa: E402 -- the same
 
@@ -57,12 +58,26 @@ print(search.best_params_)
 PENGUINS = "Biscoe: its Gentoo penguins weigh 5,076 g on average; those of Dream weigh 3,713 g."
 
 
+PLOT = """\
+df.plot.barh(x="species", y="mass", figsize=(5, 1.6), legend=False);
+df.loc[df.mass.idxmax(), "species"]"""
+
+FRAME = """\
+%load_ext copilot_jupyter
+import matplotlib.pyplot as plt
+import pandas as pd
+df = pd.DataFrame({"species": ["Adelie", "Gentoo", "Chinstrap"], "mass": [3701, 5076, 3733]})"""
+
+HEAVIEST = "**Gentoo** is the heaviest, with 5,076 g: over a kilogram more than the others."
+
+
 def main() -> None:
     """Take all pictures."""
     with tempfile.TemporaryDirectory() as folder, Browser() as browser:
         quickstart(browser, Path(folder) / "quickstart")
         for theme, name in THEMES.items():
             answer_and_picker(browser, Path(folder) / theme, theme, name)
+            tools(browser, Path(folder) / f"tools-{theme}", theme, name)
 
 
 def quickstart(browser: Browser, folder: Path) -> None:
@@ -123,6 +138,27 @@ def answer_and_picker(browser: Browser, folder: Path, theme: str, name: str) -> 
             page.wait_done(1)
             page.close()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def tools(browser: Browser, folder: Path, theme: str, name: str) -> None:
+    """Take a picture of the question before code runs, and one of the answer after it."""
+    with ScriptedModel() as model:
+        environment = {**model.environment(), "COPILOT_HOME": f"{folder}/copilot-home"}
+        with Lab(folder, env=environment) as lab:
+            lab.write("Penguins.ipynb", FRAME, "%%copilot\nWhich of {df} is the heaviest? Plot it.")
+            call = Reply(tool="run_python", arguments=json.dumps({"code": PLOT}))
+            model.will(Reply(tool="list_variables"), call, HEAVIEST)
+            page = opened(browser, lab, "Penguins.ipynb", name)
+            page.run(0)
+            page.run(1, wait=False)
+            allow = page.output(1).get_by_role("button", name="Allow once")
+            allow.wait_for()
+            page.page.wait_for_timeout(1000)  # until it can be clicked
+            picture(page, f"allow-{theme}")
+            allow.click()
+            page.wait_done(1)
+            picture(page, f"tools-{theme}")
+            page.close()
 
 
 def opened(browser: Browser, lab: Lab, notebook: str, theme: str) -> NotebookPage:

@@ -35,7 +35,16 @@ class KernelMagics(Magics):
         no_words("copilot_status", line)
         offer = self.desk.tools.offer
         tools = (*(tool.name for tool in offer.tools), *offer.builtin)
-        self.desk.show(listing.status(self.desk.notebook, self.desk.sessions, tools))
+        shown = listing.status(self.desk.notebook, self.desk.sessions, tools, self._answers())
+        self.desk.show(shown)
+
+    def _answers(self) -> dict[str, bool]:
+        """Return the standing answers to tools that ask."""
+        from copilot_jupyter.conversation.grants import Grants
+
+        standing = dict.fromkeys(self.desk.settings.allow, True)
+        grants = Grants(self.desk.sessions.store.ours)
+        return standing | grants.of(*self.desk.notebook.held())
 
     @no_var_expand
     @line_magic

@@ -15,7 +15,7 @@ from copilot_jupyter.runtime.locate import find_runtime
 from copilot_jupyter.runtime.provider import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from copilot_jupyter.conversation.conversation import Conversation
     from copilot_jupyter.conversation.doctor import Check
@@ -94,7 +94,9 @@ def terminal_command(session: str) -> str:
     return f"{f'COPILOT_HOME={home} ' if home else ''}copilot --resume {session}"
 
 
-def status(notebook: Notebook, store: Sessions, tools: Sequence[str]) -> render.Bundle:
+def status(
+    notebook: Notebook, store: Sessions, tools: Sequence[str], answers: Mapping[str, bool]
+) -> render.Bundle:
     """Return where this kernel stands, a line each.
 
     Parameters
@@ -103,6 +105,8 @@ def status(notebook: Notebook, store: Sessions, tools: Sequence[str]) -> render.
     store : Sessions
     tools : sequence of str
         Those that the model may use.
+    answers : mapping
+        Of those that ask: whether they are allowed, or denied, without a question.
     """
     rows = [["notebook", str(notebook.identity.path or "not known here")]]
     try:
@@ -118,6 +122,7 @@ def status(notebook: Notebook, store: Sessions, tools: Sequence[str]) -> render.
     rows += [
         ["provider", _provider(store)],
         ["may use", ", ".join(tools) or "no tools"],
+        *([key, ", ".join(names)] for key, names in _unasked(answers).items() if names),
         ["runtime", _runtime(store)],
         ["state folder", str(store.store.home)],
     ]
@@ -151,6 +156,12 @@ def _of_session(conversation: Conversation, store: Sessions) -> list[list[str]]:
     if conversation.terms.read_only:
         rows.append(["mode", "read only"])
     return rows
+
+
+def _unasked(answers: Mapping[str, bool]) -> dict[str, list[str]]:
+    allowed = [name for name, answer in answers.items() if answer]
+    denied = [name for name, answer in answers.items() if not answer]
+    return {"allowed unasked": allowed, "denied unasked": denied}
 
 
 def _ledger(conversation: Conversation, replayed: int) -> list[list[str]]:

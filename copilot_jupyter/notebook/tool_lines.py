@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from copilot_jupyter.events import ToolUse, Turn
 
 _STATUS = {"success": "", "denied": " · denied", "": " · stopped"}
-#: Said where code ran: a replayed answer runs nothing.
-NOT_AGAIN = "its code is not run again when the answer is replayed"
+#: Said where code ran.
+RAN = "ran code, which a replay does not"
 
 
 def html(uses: Sequence[ToolUse]) -> str:
@@ -83,5 +83,5 @@ def facts(turn: Turn) -> list[str]:
     if sent.secrets:
         said.append(f"{many(sent.secrets, 'secret')} withheld")
     if any(use.name == "run_python" and use.had_effects for use in turn.uses):
-        said.append(f"ran code; {NOT_AGAIN}")
+        said.append(RAN)
     return said

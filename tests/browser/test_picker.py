@@ -134,6 +134,24 @@ def test_choose_with_the_keyboard_and_leave_one_plain_line(picking):
 
 
 @pytest.mark.campaign
+def test_notebook_7_shows_the_same_picker(tmp_path, browser, home, runtime_program):
+    env = {"COPILOT_CLI_PATH": runtime_program, "COPILOT_OFFLINE": "true"}
+    with Lab(tmp_path / "nb7", env=env, app="notebook") as lab:
+        picking = Picking(lab, browser, home, "Seven")
+        picking.add("churn-model", 5)
+        picking.add("churn-draft", 10, events=exchange("What is churn?", "It is **leaving**."))
+        page = picking.show()
+        picking.selected("churn-model")
+        page.type("draft")
+        picking.selected("churn-draft")
+        picking.until("'.cjp-pane'", "It is **leaving**.")
+        page.press("Enter")
+        assert picking.ended() == "Chose churn-draft.\ngot churn-draft"
+        assert "widget" not in (page.save() and picking.path.read_text())
+        page.close()
+
+
+@pytest.mark.campaign
 def test_a_new_id_is_typed_and_checked(picking):
     picking.add("taken")
     page = picking.show()

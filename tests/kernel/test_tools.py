@@ -158,7 +158,7 @@ def test_calls_are_lines_of_the_answer_and_survive_a_rebuild(desk, notebook):
     [shown] = [o for o in before.displays if "turn" in o["metadata"].get("copilot_jupyter", {})]
     html = shown["data"]["text/html"]
     assert '<details class="copilot-tool"><summary>run_python' in html
-    assert "not run again" in html
+    assert "ran code, which a replay does not" in html
     notebook.save()
     shutil.rmtree(desk.store.sessions / "used")
     reloaded(notebook, notebook.restart)
@@ -273,3 +273,6 @@ def test_the_status_adds_up_what_was_used_and_sent(desk, notebook):
     assert "1 secret" in lines["withheld"]
     assert "list_variables ×2" in lines["tools"]
     assert "run_python" in lines["may use"]
+    assert "run_python, insert_cell" in lines["allowed unasked"]
+    notebook.run("%copilot_deny insert_cell").ok()
+    assert "denied unasked" in notebook.run("%copilot_status").ok().shown
