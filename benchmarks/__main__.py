@@ -22,7 +22,7 @@ from scripted_model import ScriptedModel
 
 from copilot_jupyter.runtime.locate import ensure_runtime
 
-from . import replay, streaming, views
+from . import memory, replay, streaming, views
 from .table import Row, ms, row
 
 HERE = Path(__file__).parent
@@ -49,6 +49,7 @@ def main() -> int:
             *replay.rebuilding(Path(folder)),
             *streaming.rows(environment, Path(folder)),
             *views.frames(),
+            *memory.rows(),
         ]
     width = max(len(line.name) for line in rows)
     print(f"{'what':<{width}}  {'ours':>9}  {'baseline':>9}  {'figure':>9}  target")

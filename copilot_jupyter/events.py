@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LOOKING = frozenset(
     ("list_variables", "inspect_variable", "read_notebook", "view", "grep", "glob", "report_intent")
 )
+#: How a call ended that changed nothing: the person said no, or the call was wrong.
+REFUSED = frozenset(("denied", "rejected"))
 
 
 @dataclass(frozen=True)
@@ -104,14 +106,14 @@ class ToolAnswer:
     text : str
         What the model is told.
     status : str
-        "success", "failure" or "denied".
+        "success", "failure", "denied", or "rejected" where the call itself was wrong.
     """
 
     text: str
     status: str = "success"
 
 
-@dataclass(frozen=True)
+@dataclass
 class ToolAsked:
     """The model calls a tool of this kernel, and waits for `answer`.
 
@@ -122,11 +124,20 @@ class ToolAsked:
         As the model wrote them; not checked.
     answer : Future of ToolAnswer
         May be set from any thread; cancelled once nobody waits for it.
+    began : bool
+        Whether what it asks for has begun.
     """
 
     name: str
     arguments: Any
     answer: Future[ToolAnswer] = field(compare=False, repr=False)
+    began: bool = False
+
+    @property
+    def had_effects(self) -> bool:
+        """Whether it may have changed something."""
+        refused = _is_set(self.answer) and self.answer.result().status in REFUSED
+        return self.began and self.name not in LOOKING and not refused
 
 
 @dataclass(frozen=True)
@@ -138,7 +149,9 @@ class LeaveAsked:
     kind : str
         "read", "write", "shell", "url", or another of the runtime's words.
     detail : str
-        The path, the command, the address.
+        What a person judges: the command, the address, the path and what is written.
+    path : str
+        Of the file, for "read" and "write".
     reason : str
         Why, in the model's words.
     answer : Future of str
@@ -147,8 +160,18 @@ class LeaveAsked:
 
     kind: str
     detail: str
+    path: str
     reason: str
     answer: Future[str] = field(compare=False, repr=False)
+
+    @property
+    def had_effects(self) -> bool:
+        """Whether it may have changed something."""
+        return self.kind != "read" and _is_set(self.answer) and not self.answer.result()
+
+
+def _is_set(future: Future[Any]) -> bool:
+    return future.done() and not future.cancelled()
 
 
 #: What a turn may say while it runs.
@@ -203,7 +226,7 @@ class ToolUse:
     result : str
         What the model was told; "" while it has not been.
     status : str
-        "success", "failure", "denied", or "" if it never came back.
+        As of a `ToolAnswer`, or another word of the runtime; "" if it never came back.
     """
 
     name: str
@@ -214,7 +237,7 @@ class ToolUse:
     @property
     def had_effects(self) -> bool:
         """Whether it may have changed something."""
-        return self.name not in LOOKING and self.status != "denied"
+        return self.name not in LOOKING and self.status not in REFUSED
 
 
 @dataclass(frozen=True)

@@ -260,7 +260,15 @@ def _records(turns: Iterable[EmbeddedTurn]) -> Iterator[Record]:
         nth = asked[turn.cell_id, turn.key]
         asked[turn.cell_id, turn.key] += 1
         usage = (turn.usage.input_tokens, turn.usage.output_tokens)
-        yield Record(turn.event, turn.key, turn.cell_id, nth, turn.whole, usage=usage)
+        yield Record(
+            turn.event,
+            turn.key,
+            turn.cell_id,
+            nth,
+            turn.whole,
+            values=turn.values,
+            usage=usage,
+        )
 
 
 def _differ(here: Sequence[str], there: Sequence[str]) -> str:

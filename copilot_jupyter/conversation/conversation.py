@@ -54,6 +54,9 @@ logger = logging.getLogger(__name__)
 HEARTBEAT = 1.0
 #: Seconds that a runtime of a former life, or of the kernel taken over, gets to let go.
 LET_GO = 5.0
+#: Seconds of idleness after which a session is let go in a runtime that many kernels share: an
+#: open one takes 2.4 MB of it, one that was let go 0.3; to open it again takes 30 ms (measured).
+SHARED_IDLE = 5.0
 #: Seconds that a finished turn may take to be whole on disk (measured: it is there at once).
 STORED = 0.5
 
@@ -282,7 +285,8 @@ class Conversation:
                 self._taken = True
                 raise self._taken_error() from error
             if isinstance(error, RuntimeDiedError):
-                raise _died_in_turn(restarted=whole) from error
+                used = self._kept_for(before) if live.had_effects else ""
+                raise _died_in_turn(restarted=whole, used=used) from error
             raise
         self.terms.create = False
         if copy:
@@ -512,10 +516,13 @@ class Conversation:
         if not self.exists:  # made a moment ago: it is written with its first turn
             return
         cut_off = transcript.dangling(self._store.tail(self.id).events)
-        if cut_off is None or cut_off.had_effects:
+        if cut_off is None:
+            return
+        prompt = transcript.one_line(cut_off.prompt)
+        if cut_off.had_effects:
+            emit(Notice(f"A prompt that was cut off earlier is kept, for what was done: {prompt}"))
             return
         await live.truncate(cut_off.event_id)
-        prompt = transcript.one_line(cut_off.prompt)
         emit(Notice(f"A prompt that was cut off earlier was taken out: {prompt}"))
 
     async def _annotate(self, live: LiveSession) -> None:
@@ -579,7 +586,10 @@ class Conversation:
     async def _beat(self) -> None:
         """Keep the lock warm, notice when it is lost, let go when idle."""
         while True:
-            await asyncio.sleep(min(HEARTBEAT, self._settings.idle_release / 2))
+            release = self._settings.idle_release
+            if self._runtime.is_shared:
+                release = min(release, SHARED_IDLE)
+            await asyncio.sleep(min(HEARTBEAT, release / 2))
             if not self.is_open:  # let go meanwhile: the lock is nobody's or another's
                 return
             with contextlib.suppress(StateFolderError):
@@ -591,7 +601,7 @@ class Conversation:
                     await self._lost()
                 return
             idle = time.monotonic() - self._used
-            if self._asking is None and idle > self._settings.idle_release:
+            if self._asking is None and idle > release:
                 async with self._turn:
                     await self._let_go()
                 return
@@ -661,11 +671,12 @@ class Conversation:
                 await live.step_aside()
             await self._close()
             return False
+        touched = live.had_effects  # the transcript alone can't tell what was begun
         try:
             live = await self._settle(live, emit)
             added = transcript.turns(self._store.added(self.id, before))
             cut_off = added[0] if added else transcript.dangling(self._store.tail(self.id).events)
-            if cut_off is not None and not cut_off.had_effects:
+            if cut_off is not None and not (cut_off.had_effects and touched):
                 await live.truncate(cut_off.event_id)
             elif not added:
                 # Aborted before the prompt was stored, the runtime forgets the last answer
@@ -678,6 +689,11 @@ class Conversation:
             return True
         finally:
             self._size = self._store.size(self.id)
+
+    def _kept_for(self, before: int) -> str:
+        """Return a tool of the turn that began there and was kept for what it did, or ""."""
+        added = transcript.turns(self._store.added(self.id, before)) if self.exists else []
+        return next((use.name for turn in added for use in turn.uses if use.had_effects), "")
 
     async def _settle(self, live: LiveSession, emit: Emit) -> LiveSession:
         """End the running turn; instead of a runtime that died or hangs, start a new one."""
@@ -704,9 +720,11 @@ class Conversation:
             return False
 
 
-def _died_in_turn(*, restarted: bool) -> RuntimeDiedError:
+def _died_in_turn(*, restarted: bool, used: str) -> RuntimeDiedError:
     became = (
-        "it was restarted, and nothing of the turn was kept"
+        f"the turn is kept in the session, because {used} was used"
+        if used
+        else "it was restarted, and nothing of the turn was kept"
         if restarted
         else "the turn is taken out at the next use"
     )

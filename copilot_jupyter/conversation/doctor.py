@@ -13,6 +13,7 @@ from copilot_jupyter.conversation.transcript import dangling
 from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.runtime.locate import find_runtime
 from copilot_jupyter.runtime.provider import WAYS_ON, resolve
+from copilot_jupyter.runtime.shared import servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,6 +56,8 @@ def checks(sessions: Sessions, session_id: str = "", *, fix: bool = False) -> It
         Repair what can be repaired.
     """
     yield _guarded("runtime", _runtime)
+    if sessions.settings.runtime == "shared":
+        yield _guarded("shared", lambda: _shared(sessions))
     yield _guarded("state folder", lambda: _state_folder(sessions))
     yield _guarded("disk", lambda: _disk(sessions))
     yield _guarded("provider", lambda: _provider(sessions))
@@ -82,6 +85,14 @@ def _runtime() -> Check:
             do="Run `copilot-jupyter setup`, or set COPILOT_CLI_PATH.",
         )
     return Check("runtime", ok=True, found=str(program))
+
+
+def _shared(sessions: Sessions) -> Check:
+    running = [f"pid {server.pid}" for server in servers(sessions.store)]
+    own = sessions.runtime.pid if sessions.runtime.is_shared else 0
+    used = f"; this kernel uses pid {own}" if own else ""
+    found = f"{', '.join(running)}{used}" if running else "none runs; the next prompt starts one"
+    return Check("shared", ok=True, found=found)
 
 
 def _state_folder(sessions: Sessions) -> Check:

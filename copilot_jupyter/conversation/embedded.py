@@ -15,6 +15,7 @@ import uuid
 from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from copilot_jupyter.errors import BadInputError
@@ -63,6 +64,9 @@ _NEEDED: dict[str, type] = {
 _CLEAR = "or clear that cell's output: the conversation then goes without this turn."
 
 
+EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class EmbeddedTurn:
     """One turn as a notebook carries it.
@@ -93,6 +97,8 @@ class EmbeddedTurn:
         The tool calls, cut to what a notebook carries.
     usage : Usage
         Tokens.
+    values : dict
+        Digests of the values that were sent, by name.
     cell : int
         Position of its cell in the notebook, from 0.
     source : str
@@ -115,6 +121,7 @@ class EmbeddedTurn:
     at: str = ""
     uses: tuple[ToolUse, ...] = ()
     usage: Usage = field(default_factory=Usage)
+    values: dict[str, str] = field(default_factory=dict)
     cell: int = 0
     source: str = ""
     cell_id: str = ""
@@ -140,7 +147,9 @@ class News:
 # -- writing -----------------------------------------------------------------------------------
 
 
-def entry(turn: Turn, *, session: str, parent: str, key: str) -> dict[str, Any]:
+def entry(
+    turn: Turn, *, session: str, parent: str, key: str, values: Mapping[str, str] = EMPTY
+) -> dict[str, Any]:
     """Return what is embedded of a turn, to be merged with the output's binding.
 
     The output's ``text/plain`` must be the answer, byte for byte: it is not embedded again.
@@ -153,6 +162,8 @@ def entry(turn: Turn, *, session: str, parent: str, key: str) -> dict[str, Any]:
         Event id of the turn before, "" for the first.
     key : str
         What the caller knows the prompt's cell by.
+    values : mapping, optional
+        Digests of the values that were sent, by name.
     """
     made: dict[str, Any] = {
         "turn": turn.number,
@@ -162,10 +173,12 @@ def entry(turn: Turn, *, session: str, parent: str, key: str) -> dict[str, Any]:
         "prompt": turn.prompt,
     }
     if turn.sent not in ("", turn.prompt):
-        made["sent"] = _cut(turn.sent)
+        made["sent"] = cut(turn.sent)
     made |= {"model": turn.model, "at": turn.at.isoformat() if turn.at else ""}
     if uses := carried(turn.uses):
         made["uses"] = [[use.name, use.arguments, use.result, use.status] for use in uses]
+    if values:
+        made["values"] = dict(values)
     if turn.usage != Usage():
         made["usage"] = [turn.usage.input_tokens, turn.usage.output_tokens]
     made["ev"] = VERSION
@@ -173,7 +186,7 @@ def entry(turn: Turn, *, session: str, parent: str, key: str) -> dict[str, Any]:
     return made
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
     """Return a text that fits, its end replaced by a mark; one that was cut stays as it is."""
     data = text.encode("utf-8", "surrogatepass")
     if len(data) <= LARGEST_SENT:
@@ -201,6 +214,7 @@ def _digest(fields: Mapping[str, Any], answer: str) -> str:
         fields["at"],
         fields.get("uses", []),
         fields.get("usage", [0, 0]),
+        *([fields["values"]] if fields.get("values") else []),
     ]
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
@@ -419,6 +433,7 @@ def _turn(found: dict[str, Any], data: Any, cell: int, name: str) -> EmbeddedTur
         at=found["at"],
         uses=tuple(ToolUse(*use) for use in found.get("uses", ())),
         usage=Usage(*found.get("usage", ())),
+        values=dict(found.get("values", {})),
         cell=cell,
         source=name,
     )
@@ -445,6 +460,9 @@ def _wrong(found: dict[str, Any]) -> str:
     uses = found.get("uses", [])
     if not isinstance(uses, list) or not all(map(_is_use, uses)):
         return "uses"
+    values = found.get("values", {})
+    if not isinstance(values, dict) or not _list_of(str, list(values.values())):
+        return "values"
     usage = found.get("usage", [0, 0])
     if not _list_of(int, usage) or len(usage) != 2 or min(usage) < 0:
         return "usage"

@@ -98,6 +98,13 @@ class Grants:
         stored = self._read().get(key, {}) if all(key) else {}
         return {**self._memory.get(("", ""), {}), **stored, **self._memory.get(key, {})}
 
+    def adopt(self, session: str, notebook_id: str) -> None:
+        """Give the answers that came before there was a session to the first one, alone."""
+        if session and (early := self._memory.pop(("", ""), None)):
+            self._memory[session, notebook_id] = early | self._memory.get(
+                (session, notebook_id), {}
+            )
+
     def allow(self, session: str, notebook_id: str, *tools: str) -> None:
         """Let tools be used unasked.
 

@@ -141,6 +141,7 @@ def interpolate(
     prompt: str,
     namespace: Mapping[str, object],
     *,
+    extra: Sequence[str] = (),
     budget: int = BUDGET,
     sees_images: bool = False,
     shield: Shield | None = None,
@@ -153,6 +154,8 @@ def interpolate(
         Never cut. Braces that name nothing stay as they are.
     namespace : mapping
         Values by name.
+    extra : sequence of str
+        Names of values that go below the prompt although it does not name them.
     budget : int
         Tokens that all views together may take, counted as three bytes each. Where they
         take more, the longest are cut first; their headings stay.
@@ -177,9 +180,17 @@ def interpolate(
             scrub = mine.scrub if mine is not None and not trusted else None
             entry = _entry(place, namespace[place.name], scrub, sees_images=sees_images)
             entries[place.label] = entry
+    named = [*entries]
+    for name in extra:
+        place = Placeholder(len(prompt), len(prompt), name)
+        if place.label not in entries:
+            scrub = mine.scrub if mine is not None else None
+            entry = _entry(place, namespace[name], scrub, sees_images=sees_images)
+            entries[place.label] = entry
     told = list(entries.values())
     values = tuple((entry.place.label, _digest(entry)) for entry in told)
-    below = [entry for entry in told if not entry.view.inline]
+    # A short value stands in the sentence, if the prompt has a place for it.
+    below = [e for e in told if not e.view.inline or e.place.label not in named]
     _fit(below, budget * _BYTES)
     before = mine.count if mine is not None else 0
     sentence = _sentence(prompt, places, entries, mine.scrub if mine is not None else None)

@@ -24,7 +24,7 @@ import psutil
 from filelock import FileLock
 
 from copilot_jupyter.errors import SessionInUseError, StateFolderError
-from copilot_jupyter.runtime.files import private_folder, write_whole
+from copilot_jupyter.runtime.files import private_folder, started, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Owner:
         Unique to one holding of the lock.
     pid : int
     started : float
-        The process's start time, seconds since the epoch.
+        The process's start time, as `files.started` has it.
     place : str
         The boot and process namespace in which `pid` means something.
     host : str
@@ -105,7 +105,7 @@ class SessionLock:
         self.path = path
         me = psutil.Process()
         self._me = Owner(
-            uuid.uuid4().hex, me.pid, me.create_time(), this_place(), socket.gethostname(), what
+            uuid.uuid4().hex, me.pid, started(me), this_place(), socket.gethostname(), what
         )
 
     def acquire(self, *, take_over: bool = False) -> Owner | None:
@@ -215,11 +215,11 @@ def _owner(value: Any) -> Owner | None:
         return None
 
 
-def process_lives(pid: int, started: float) -> bool:
-    """Whether the process `pid` that started at `started` still runs."""
+def process_lives(pid: int, since: float) -> bool:
+    """Whether the process `pid` that started at `since` still runs."""
     try:
         process = psutil.Process(pid)
-        same = abs(process.create_time() - started) < 1
+        same = abs(started(process) - since) < 1
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

@@ -51,6 +51,17 @@ _IMPORTED = re.compile(r"(?<!\w)(?:import|export)\s+(?:type\s+)?\Z")
 _SECRET_OK = "secret-ok"  # noqa: S105 -- a mark, no password
 
 
+class _Everything:
+    """Holds every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+#: To find all that a prompt could name.
+EVERYTHING = _Everything()
+
+
 @dataclass(frozen=True)
 class Placeholder:
     """One place of a prompt that is ours.

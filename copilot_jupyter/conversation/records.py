@@ -161,11 +161,14 @@ class Stored:
     key : str
     parent : str
         Event id of the turn before, "" for the first.
+    values : dict
+        Digests of the values that were sent, by name.
     """
 
     turn: Turn
     key: str
     parent: str = ""
+    values: dict[str, str] = field(default_factory=dict)
 
 
 class TurnIndex:
@@ -223,14 +226,19 @@ class TurnIndex:
 
     def stored(self, entry: Entry) -> Stored | None:
         """Read one turn back; None where the transcript has changed under the index."""
-        events = self._events(entry)
-        turns = transcript.turns(events)[:1]
-        if not turns or turns[0].event_id != entry.event or not turns[0].complete:
+        turn = self.turn(entry)
+        if turn is None or not turn.complete:
             return None
         record = entry.record
-        usage = Usage(*record.usage, record.cost) if record is not None else turns[0].usage
+        usage = Usage(*record.usage, record.cost) if record is not None else turn.usage
         before = self.entries[entry.number - 2].event if entry.number > 1 else ""
-        return Stored(replace(turns[0], number=entry.number, usage=usage), entry.key, before)
+        turn = replace(turn, number=entry.number, usage=usage)
+        return Stored(turn, entry.key, before, record.values if record is not None else {})
+
+    def turn(self, entry: Entry) -> Turn | None:
+        """Read one turn back, answered or not."""
+        turns = transcript.turns(self._events(entry))[:1]
+        return turns[0] if turns and turns[0].event_id == entry.event else None
 
     def _events(self, entry: Entry) -> Sequence[dict[str, Any]]:
         following = self.entries[entry.number : entry.number + 1]

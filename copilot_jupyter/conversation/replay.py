@@ -180,10 +180,14 @@ class Replay:
         for entry in reversed(self.entries()[-_LOOKED_AT:]):
             record = entry.record
             labels = record.values if record else {}
-            gone.update(re.split(r"[:!]", label)[0] for label in labels)
-            stored = self.stored(entry) if labels else None
-            if stored is not None and tells_of_restart(stored.turn.sent):
+            gone.update(re.split(r"[:!]", label)[0] for label in labels if " " not in label)
+            turn = self.index.turn(entry)
+            for use in turn.uses if turn is not None else ():
+                if use.name == "inspect_variable" and isinstance(use.arguments, dict):
+                    gone.add(str(use.arguments.get("name", "")))
+            if turn is not None and tells_of_restart(turn.sent):
                 break
+        gone.discard("")
         return sorted(name for name in gone if not is_defined(name))
 
     def stored(self, entry: Entry) -> Stored | None:
@@ -202,8 +206,16 @@ class Replay:
             return self.index.known.union(entry.event for entry in self.index.entries)
 
     def ends_with(self, event_id: str) -> bool:
-        """Whether this is the last answered turn."""
-        return self.events()[-1:] == [event_id]
+        """Whether this is the last turn, but for a prompt that was cut off without a trace."""
+        for entry in reversed(self.entries()):
+            if entry.event == event_id:
+                return True
+            if entry.complete:
+                return False
+            cut_off = self.index.turn(entry)
+            if cut_off is None or cut_off.had_effects:
+                return False
+        return False
 
     def count(self) -> int:
         """Return how many answered turns the session has."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from copilot_jupyter.events import ToolUse, Turn
 
@@ -71,25 +71,20 @@ class Ledger:
     secrets: int = 0
 
 
-class _Everything:
-    def __contains__(self, name: object) -> bool:
-        return True
+def ledger(turn: Turn, values: Iterable[str] = ()) -> Ledger:
+    """Return what went out with a stored turn.
 
-
-def ledger(turn: Turn) -> Ledger:
-    """Return what went out with a stored turn, read from its prompt and its text as sent.
+    It is read from the text as sent, as far as a notebook carries that.
 
     Parameters
     ----------
     turn : Turn
+    values : iterable of str
+        What is stored of it: the names of values and files, with their formats.
     """
-    if turn.sent in ("", turn.prompt):
-        return Ledger()
-    from .placeholders import find
+    from .embedded import cut
 
-    places = [place for place in find(turn.prompt, _Everything()) if not place.literal]
-    names = dict.fromkeys(
-        place.name for place in places if turn.prompt[place.start : place.end] not in turn.sent
-    )
-    secrets = len(_SECRET.findall(turn.sent)) - len(_SECRET.findall(turn.prompt))
-    return Ledger(tuple(names), turn.sent.count(_PICTURE), max(secrets, 0))
+    sent = cut(turn.sent or turn.prompt)
+    names = dict.fromkeys(re.split("[:!]", label)[0].removeprefix("file ") for label in values)
+    secrets = len(_SECRET.findall(sent)) - len(_SECRET.findall(cut(turn.prompt)))
+    return Ledger(tuple(names), sent.count(_PICTURE), max(secrets, 0))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from copilot_jupyter.conversation.question import Question, checked
+from copilot_jupyter.conversation.secrets import Shield
 from copilot_jupyter.errors import SetupError
 from copilot_jupyter.notebook import turn
 from copilot_jupyter.notebook.asking import Asking, Request
@@ -59,7 +61,8 @@ def ask(
     Raises
     ------
     CopilotError
-        The session is then as if the prompt had not been asked.
+        The session is then as if the prompt had not been asked, unless a tool has done
+        something already.
     """
     desk, asking = _begun(prompt, model, timeout, again=again)
     return asking.answer or turn.drive_sync(_turn(desk, asking))
@@ -90,8 +93,10 @@ def _desk() -> Desk:
 def _begun(prompt: str, model: str, timeout: float | None, *, again: bool) -> tuple[Desk, Asking]:
     desk = _desk()
     desk.check_may_ask()
+    prompt = checked(prompt)
+    sent = Shield.of(os.environ).scrub(prompt)
     request = Request(
-        Question(checked(prompt), model=model),
+        Question(prompt, sent="" if sent == prompt else sent, model=model),
         "again" if again else "",
         timeout=timeout,
         stays=True,
@@ -102,4 +107,4 @@ def _begun(prompt: str, model: str, timeout: float | None, *, again: bool) -> tu
 
 def _turn(desk: Desk, asking: Asking) -> Callable[[turn.Waker], turn.Steps]:
     loop = desk.sessions.loop
-    return lambda waker: turn.steps(loop, asking.ask, turn.NoPainter(), waker, desk.tools)
+    return lambda waker: turn.steps(loop, asking.ask, turn.NoPainter(desk.say), waker, desk.tools)

@@ -13,7 +13,7 @@ from copilot_jupyter.conversation import transcript
 from copilot_jupyter.conversation.answer import Answer
 from copilot_jupyter.conversation.conversation import Instead
 from copilot_jupyter.conversation.question import checked, restarted
-from copilot_jupyter.errors import NotAnsweredError, SessionInUseError
+from copilot_jupyter.errors import CopilotError, NotAnsweredError, SessionInUseError
 from copilot_jupyter.events import NO_TOOLS, Notice, Offer
 from copilot_jupyter.runtime.session import to_the_end
 
@@ -42,7 +42,9 @@ class Request:
     offer : Offer
         The tools that the model may use.
     absent : tuple of str
-        Values that the prompt names and the kernel does not have.
+        Values and files that the cell names and that are not there.
+    missing : CopilotError or None
+        What to say of those that it cannot be asked without.
     """
 
     question: Question
@@ -52,6 +54,7 @@ class Request:
     stays: bool = False
     offer: Offer = NO_TOOLS
     absent: tuple[str, ...] = ()
+    missing: CopilotError | None = None
 
 
 class Asking:
@@ -106,6 +109,8 @@ class Asking:
         if self.answer is not None:
             notebook.replayed += 1
         else:
+            if request.missing is not None:
+                raise request.missing
             if settings.replay == "only":
                 raise self._not_answered()
             if branching and self.conversation.exists:
@@ -144,6 +149,7 @@ class Asking:
             timeout=self._request.timeout,
             emit=emit,
         )
+        self._notebook.told_of_restart.add(self.conversation.id)
         for line in self._remarks:
             emit(Notice(line.replace("{turn}", str(answer.turn))))
         return answer
@@ -171,7 +177,6 @@ class Asking:
         session, front_end = self.conversation.id, self._notebook.front_end
         if session in self._notebook.told_of_restart:
             return
-        self._notebook.told_of_restart.add(session)
         if gone := self.conversation.replay.shown_and_gone(front_end.defines):
             question = self._request.question
             question = replace(question, sent=restarted(question.text, gone))
@@ -206,7 +211,9 @@ class Asking:
             self._remarks.append(
                 f"{', '.join(changed)} {have} changed since turn {old.number}; asked anew."
             )
-        elif replay.ends_with(old.event) and not stored.turn.tools:
+        elif (
+            not self._request.absent and replay.ends_with(old.event) and not stored.turn.had_effects
+        ):
             self._instead = Instead(old.event)
         else:
             follow = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from traceback import TracebackException
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 CELLS, LOCALS = 50, 8
 #: Characters of one local.
 _LOCAL = 400
+#: Frames and characters of an error that another one followed.
+_FRAMES, _SETTLED = 8, 4_000
 
 
 @dataclass
@@ -48,8 +51,19 @@ class Failure:
         return self._told
 
     def settle(self) -> None:
-        """Keep the text alone: the objects in the frames may be large."""
-        self._tell()
+        """Keep the traceback's text alone: the objects in the frames may be large.
+
+        Nothing of the person's own is called for it: another cell has failed meanwhile.
+        """
+        if self.error is None or self._told:
+            self.error = None
+            return
+        from copilot_jupyter.conversation.secrets import Shield
+
+        lines = list(TracebackException.from_exception(self.error, limit=-_FRAMES).format())
+        scrub = Shield.of(os.environ).scrub
+        self._told = scrub("".join(lines).strip())[-_SETTLED:]
+        self._headline = scrub(lines[-1].strip())[:300]
         self.error = None
 
     def _tell(self) -> None:
@@ -98,6 +112,7 @@ def _locals(error: BaseException, scrub: Any) -> Iterator[str]:
     from copilot_jupyter.conversation.views import view
 
     frame = _own_frame(error)
+    own_scope = frame is not None and frame.f_locals is not frame.f_globals
     if frame is None or frame.f_locals is frame.f_globals:
         names, found = _named(frame), frame.f_globals if frame else {}
     else:
@@ -105,10 +120,11 @@ def _locals(error: BaseException, scrub: Any) -> Iterator[str]:
         names = [name for name in found if not name.startswith("_")]
     shown = [name for name in names if name in found][:LOCALS]
     if shown:
-        yield "Variables there:"
+        now = own_scope and "Variables there:"
+        yield now or "Variables of the notebook, as they are now:"
     for name in shown:
         seen = view(found[name], name, scrub=scrub)
-        facts = f", {seen.facts}" if seen.facts else ""
+        facts = f", {scrub(seen.facts)}" if seen.facts else ""
         yield f"{name}: {seen.type}{facts}\n{scrub(seen.text)[:_LOCAL]}".rstrip()
 
 

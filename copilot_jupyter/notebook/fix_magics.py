@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from typing import TYPE_CHECKING
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
@@ -93,6 +94,7 @@ class FixMagics(Magics):
     def _asking(self, failure: Failure) -> Asking:
         from copilot_jupyter.conversation.interpolate import fence
         from copilot_jupyter.conversation.question import Question, checked
+        from copilot_jupyter.conversation.secrets import Shield
         from copilot_jupyter.notebook.asking import Asking, Request
 
         self.desk.check_may_ask()
@@ -101,7 +103,7 @@ class FixMagics(Magics):
         prompt = checked(f"{_ASKED}: {failure.headline}\n\n{code}")
         told = fence(failure.told)
         sent = f"{prompt}\n\n{told}text\n{failure.told}\n{told}\n\n{_DO}"
-        question = Question(prompt, sent=sent)
+        question = Question(prompt, sent=Shield.of(os.environ).scrub(sent))
         return Asking(self.desk.notebook, self.desk.settings, Request(question, offer=NO_TOOLS))
 
     def _turn(self, asking: Asking, failure: Failure) -> Callable[[turn.Waker], turn.Steps]:

@@ -226,9 +226,11 @@ def parse(magic: str, line: str, flags: Sequence[Flag], *, anywhere: bool = Fals
             elif not flag.value and value is not None:
                 raise BadInputError(f"{magic} {name} takes no value.", f"Write just {name}.")
             found[name] = _unquoted(value or "")
-        elif anywhere and (
-            word := re.compile(r"\s*(\"[^\"]*\"|'[^']*'|\S+)").match(line, position)
-        ) and not word[1].startswith("#"):  # a comment; no id begins so
+        elif (
+            anywhere
+            and (word := re.compile(r"\s*(\"[^\"]*\"|'[^']*'|\S+)").match(line, position))
+            and not word[1].startswith("#")
+        ):  # a comment; no id begins so
             words.append(word[1])
             position = word.end()
         else:

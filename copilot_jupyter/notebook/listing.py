@@ -171,17 +171,18 @@ def _ledger(conversation: Conversation, replayed: int) -> list[list[str]]:
     tokens_in = sum(record.usage[0] for record in records if record)
     tokens_out = sum(record.usage[1] for record in records if record)
     cost = sum(record.cost for record in records if record)
-    sent = [used.ledger(turn) for turn in turns]
-    values = sorted({name for ledger in sent for name in ledger.names})
+    values = {record.event: record.values for record in records if record}
+    sent = [used.ledger(turn, values.get(turn.event_id, ())) for turn in turns]
+    names = sorted({name for ledger in sent for name in ledger.names})
     images = sum(ledger.images for ledger in sent)
     secrets = sum(ledger.secrets for ledger in sent)
     calls = Counter(use.name for turn in turns for use in turn.uses)
     spent = f"{tokens_in:,} tokens in, {tokens_out:,} out"
     rows = [["used", spent + (f", cost {cost:g}" if cost else "")]]
     rows.append(["replayed", f"{transcript.many(replayed, 'answer')} in this kernel, for nothing"])
-    if values or images:
+    if names or images:
         rows.append(
-            ["sent", ", ".join([*values, *([transcript.many(images, "image")] if images else [])])]
+            ["sent", ", ".join([*names, *([transcript.many(images, "image")] if images else [])])]
         )
     if secrets:
         rows.append(["withheld", transcript.many(secrets, "secret")])

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LISTED = 200
 #: Characters of an output of a cell, and of a cell's source.
 _OUTPUT, _SOURCE = 500, 3_000
+_HAVE_SHAPES = ("numpy", "pandas", "polars", "torch", "xarray")
+#: Bytes of a notebook file that is read.
+_LARGEST = 50_000_000
 
 
 def own_variables(shell: InteractiveShell) -> dict[str, Any]:
@@ -63,14 +66,17 @@ def _glance(value: object, scrub: Callable[[str], str]) -> str:
     from copilot_jupyter.conversation.views.parts import type_name
 
     said = type_name(value)
-    if type(value) in (bool, int, float, complex, str, bytes):
+    if any(type(value) is kind for kind in (bool, int, float, complex, str, bytes)):
         text = repr(value[:80] if isinstance(value, str | bytes) else value)[:60]
         return f"{said} = {scrub(text)}"
-    if type(value) in (list, tuple, dict, set, frozenset):
+    if any(type(value) is kind for kind in (list, tuple, dict, set, frozenset)):
         return f"{said} of {len(value):,}"  # type: ignore[arg-type]
-    if type(value).__module__.split(".")[0] in ("numpy", "pandas", "polars", "torch", "xarray"):
-        shape = getattr(value, "shape", None)
-        return said if shape is None else f"{said} {tuple(shape)}"
+    if str(type(value).__module__).split(".")[0] in _HAVE_SHAPES:
+        try:
+            shape = tuple(map(int, getattr(value, "shape", ())))
+        except Exception:  # noqa: BLE001 -- a column called shape, a lazy expression
+            return said
+        return f"{said} {shape}" if shape else said
     return said
 
 
@@ -123,6 +129,8 @@ def notebook(shell: InteractiveShell, path: Path | None, cells: str = "") -> str
 
 def _saved(path: Path) -> list[str]:
     try:
+        if path.stat().st_size > _LARGEST:
+            raise BadInputError(f"{path.name} is larger than 50 MB.", "Clear some outputs.")
         file = json.loads(path.read_bytes())
         cells = [cell for cell in file["cells"] if isinstance(cell, dict)]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -134,7 +142,10 @@ def _told(number: int, cell: dict[str, Any]) -> str:
     parts = [f"[{number}] {cell.get('cell_type')}", _cut(_text(cell.get("source")), _SOURCE)]
     outputs = cell.get("outputs")
     for output in outputs if isinstance(outputs, list) else []:
-        data = output.get("data") or {}
+        data = output.get("data") if isinstance(output, dict) else None
+        data = data if isinstance(data, dict) else {}
+        if not isinstance(output, dict):
+            continue
         text = _text(output.get("text") or data.get("text/plain") or output.get("traceback"))
         if text:
             parts.append(f"-> {_cut(_COLOUR.sub('', text).strip(), _OUTPUT)}")
@@ -148,7 +159,7 @@ def _run(shell: InteractiveShell) -> list[str]:
     ]
 
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_COLOUR = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 
 
 def _text(value: Any) -> str:

@@ -73,7 +73,8 @@ class CopilotMagics(Magics):
         --branch [ID]      the same in a branch of the conversation, which stays as it is;
                            the notebook goes on in the branch (in a line: --branch=ID)
 
-        The stop button withdraws the prompt: the session is as if it had not been asked.
+        The stop button withdraws the prompt: the session is as if it had not been asked. A
+        turn in which a tool has done something is kept, closed, so that the model knows.
         """
         from copilot_jupyter.notebook import turn
 
@@ -148,12 +149,22 @@ class CopilotMagics(Magics):
             folder=self.desk.notebook.identity.folder,
         )
         if "--dry-run" in parsed:
+            if filled.missing is not None:
+                raise filled.missing
             self.desk.say(prompting.dry_run(filled))
             return None
         how = hows[0].removeprefix("--") if hows else ""
         timeout = parsed.number("--timeout", least=0.1)
         offer = NO_TOOLS if "--no-tools" in parsed else self.desk.tools.offer
-        return Request(filled.question, how, branch, timeout, offer=offer, absent=filled.absent)
+        return Request(
+            filled.question,
+            how,
+            branch,
+            timeout,
+            offer=offer,
+            absent=filled.absent,
+            missing=filled.missing,
+        )
 
     def _turn(self, asking: Asking) -> Callable[[turn.Waker], turn.Steps]:
         from copilot_jupyter.notebook import turn

@@ -485,7 +485,11 @@ class Notebook:
             entry["at"] = (answer.at or at).isoformat()
             if self.sessions.settings.embed and (stored := answer.stored) is not None:
                 entry |= embedded.entry(
-                    stored.turn, session=answer.session, parent=stored.parent, key=stored.key
+                    stored.turn,
+                    session=answer.session,
+                    parent=stored.parent,
+                    key=stored.key,
+                    values=stored.values,
                 )
             if answer.replayed:
                 entry["replayed"] = True

@@ -12,6 +12,7 @@ import re
 import signal
 import threading
 import time
+import unicodedata
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -127,6 +128,7 @@ class Permissions:
             On the stop button; the question is taken away first.
         """
         self._begin_execution()
+        self._grants.adopt(session, notebook_id)
         standing = self.standing(wish.tool, session, notebook_id)
         if standing:
             return Decision.SESSION
@@ -270,7 +272,7 @@ def readable(text: str) -> str:
     text : str
         A model's: code whose meaning a person must see.
     """
-    lines = text.replace("\r\n", "\n")
+    lines = unicodedata.normalize("NFC", text.replace("\r\n", "\n"))
     if lines.isascii() and lines.replace("\n", "").replace("\t", "").isprintable():
         return lines
     return "".join(_named(character) for character in lines)
@@ -278,7 +280,10 @@ def readable(text: str) -> str:
 
 def _named(character: str) -> str:
     """Return a character, or its number where it draws nothing or turns the text around."""
-    seen = character in "\n\t" or (character.isprintable() and character not in _BLANK)
+    # Marks that no letter took in may stand over anything, or be seen as nothing.
+    mark = unicodedata.category(character).startswith("M")
+    printable = character.isprintable() and character not in _BLANK
+    seen = character in "\n\t" or (printable and not mark)
     return character if seen else f"⟨U+{ord(character):04X}⟩"
 
 

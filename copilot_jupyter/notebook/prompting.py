@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.conversation import interpolate as filling
 from copilot_jupyter.conversation import placeholders
+from copilot_jupyter.conversation.placeholders import EVERYTHING
 from copilot_jupyter.conversation.question import Question
 from copilot_jupyter.conversation.secrets import Shield
 from copilot_jupyter.errors import BadInputError
@@ -43,18 +44,16 @@ class Filled:
     redacted : int
         How many secrets were replaced.
     absent : tuple of str
-        Places of the prompt that would take a value, and that the kernel has no name for.
+        Values and files that the cell names and that are not there.
+    missing : BadInputError or None
+        What to say of those that the prompt cannot be asked without.
     """
 
     question: Question
     views: tuple[Shown, ...] = ()
     redacted: int = 0
     absent: tuple[str, ...] = ()
-
-
-class _Everything:
-    def __contains__(self, name: object) -> bool:
-        return True
+    missing: BadInputError | None = None
 
 
 def fill(
@@ -90,29 +89,36 @@ def fill(
     Raises
     ------
     BadInputError
-        For a name or a file that is not there, or a format that a value does not take.
+        For a format that a value does not take. A name or a file that is not there is left
+        to whoever asks: the conversation may have the answer.
     """
-    if missing := [name for name in context if name not in namespace]:
-        raise BadInputError(
-            f"--context names {missing[0]!r}, and the kernel has no such variable.",
+    absent = [name for name in context if name not in namespace]
+    missing = None
+    if absent:
+        missing = BadInputError(
+            f"--context names {absent[0]!r}, and the kernel has no such variable.",
             "Run the cell that makes it first.",
         )
-    extra = [f"{{{name}}}" for name in context]
     shield = Shield.of(os.environ)
     filled = filling.interpolate(
-        "\n\n".join([prompt, *([" ".join(extra)] if extra else [])]),
+        prompt,
         namespace,
+        extra=[name for name in context if name in namespace],
         budget=_budget(settings),
         sees_images=_sees_images(settings),
         shield=shield,
     )
-    attached = [_file(Path(folder, name), name) for name in files]
-    texts = [text for _, text, _ in attached if text]
+    attached: dict[str, tuple[Attachment | None, str, str]] = {}
+    for name in files:
+        try:
+            attached[f"file {name}"] = _file(Path(folder, name), name)
+        except BadInputError as error:
+            absent.append(f"file {name}")
+            missing = missing or error
+    texts = [text for _, text, _ in attached.values() if text]
     sent = "\n\n".join([filled.sent, *map(shield.scrub, texts)])
     flags = [("context", ",".join(context))] if context else []
-    flags += [
-        ("attach", f"{name} {digest}") for (_, _, digest), name in zip(attached, files, strict=True)
-    ]
+    flags += [("attach", ",".join(files))] if files else []
     flags += [] if tools else [("no-tools", "")]
     images = [
         Attachment(f"{image.name}.png", data=image.png, mime="image/png") for image in filled.images
@@ -122,12 +128,12 @@ def fill(
         sent="" if sent == prompt else sent,
         model=model,
         flags=tuple(flags),
-        values=filled.values,
-        attachments=(*images, *(made for made, _, _ in attached if made)),
+        values=(*filled.values, *((name, file[2]) for name, file in attached.items())),
+        attachments=(*images, *(made for made, _, _ in attached.values() if made)),
     )
-    named = {place.label: place.name for place in placeholders.find(prompt, _Everything())}
-    absent = tuple(label for label, name in named.items() if name not in namespace)
-    return Filled(question, filled.views, filled.redacted, absent)
+    named = {place.label: place.name for place in placeholders.find(prompt, EVERYTHING)}
+    absent += [label for label, name in named.items() if name not in namespace]
+    return Filled(question, filled.views, filled.redacted, tuple(absent), missing)
 
 
 def dry_run(filled: Filled) -> str:

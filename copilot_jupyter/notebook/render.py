@@ -68,7 +68,7 @@ def answer_bundle(answer: Answer) -> Bundle:
         from . import tool_lines
 
         used = tool_lines.html(answer.stored.turn.uses)
-        facts += map(quoted, tool_lines.facts(answer.stored.turn))
+        facts += map(quoted, tool_lines.facts(answer.stored))
     footer = f"{quoted(answer.session)} · {' · '.join(facts)}"
     html = f'{used}{markdown(answer.text)}<p style="{_QUIET}">{footer}</p>'
     return {"text/plain": paired(answer.text), "text/html": _answer_box(html)}

@@ -7,6 +7,7 @@ displays is seen in the running cell as it happens, and the model is told the sa
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import re
 import sys
@@ -52,7 +53,9 @@ async def run_python(shell: InteractiveShell, code: str) -> tuple[str, bool]:
         try:
             await _run(shell, code)
             _show_figures()
-        except (Exception, SystemExit):  # noqa: BLE001 -- the model's code, which may raise anything
+        except (KeyboardInterrupt, asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException:  # noqa: BLE001 -- the model's code, which may raise anything
             # The frames of ours above the code say nothing to anybody.
             kind, error, trace = sys.exc_info()
             while trace is not None and not _is_of_cell(shell, trace.tb_frame.f_code.co_filename):
@@ -70,6 +73,7 @@ async def _run(shell: InteractiveShell, code: str) -> None:
     source = shell.transform_cell(code)
     name = shell.compile.cache(source, raw_code=code)
     body = ast.parse(source, name).body
+    _check(body)
     last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
     for node in body:
         await _execute(shell, ast.Module([node], []), name, "exec")
@@ -77,6 +81,19 @@ async def _run(shell: InteractiveShell, code: str) -> None:
         await _execute(shell, ast.Interactive([last]), name, "single")
     elif last is not None:
         await _execute(shell, ast.Module([last], []), name, "exec")
+
+
+def _check(body: list[ast.stmt]) -> None:
+    """Refuse the magics and settings of Copilot: they would wait for the turn they run in."""
+    for node in (node for statement in body for node in ast.walk(statement)):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if node.func.attr not in ("run_line_magic", "run_cell_magic"):
+            continue
+        said = [arg.value for arg in node.args[:2] if isinstance(arg, ast.Constant)]
+        if any(str(text).lower().lstrip().startswith("copilot") for text in said):
+            told = "Code that the model runs cannot use the magics and settings of Copilot."
+            raise RuntimeError(told)
 
 
 async def _execute(shell: InteractiveShell, tree: ast.mod, name: str, mode: str) -> None:

@@ -13,7 +13,8 @@ from copilot_jupyter.notebook import render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from copilot_jupyter.events import ToolUse, Turn
+    from copilot_jupyter.conversation.records import Stored
+    from copilot_jupyter.events import ToolUse
 
 _STATUS = {"success": "", "denied": " · denied", "": " · stopped"}
 #: Said where code ran.
@@ -67,14 +68,15 @@ def _block(text: str, language: str) -> str:
     return render.markdown(f"{around}{language}\n{text}\n{around}")
 
 
-def facts(turn: Turn) -> list[str]:
+def facts(stored: Stored) -> list[str]:
     """Return what the footer says of what a turn sent and ran.
 
     Parameters
     ----------
-    turn : Turn
+    stored : Stored
     """
-    sent = ledger(turn)
+    turn = stored.turn
+    sent = ledger(turn, stored.values)
     said = []
     if sent.names:
         said.append(f"sent {', '.join(sent.names)}")

@@ -8,6 +8,7 @@ where the person's own code runs.
 from __future__ import annotations
 
 import os
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     Using = ToolAnswer | Generator[Awaitable[Any] | None, Any, ToolAnswer]
     Steps = Generator[Awaitable[Any] | None, Any, ToolAnswer]
 
+#: Whether code of the model's runs; a task that the person began meanwhile is no such code.
+_running: ContextVar[bool] = ContextVar("copilot_jupyter_running", default=False)
 #: Characters that the model is told of what one call gives back.
 RESULT = 8_000
 
@@ -82,23 +85,23 @@ class Tools:
     ----------
     desk : Desk
 
-    Attributes
-    ----------
-    running : bool
-        Whether code of the model's runs just now; it may not ask in its turn.
     """
 
     def __init__(self, desk: Desk) -> None:
-        self.running = False
         self._desk = desk
         self._offered_in = -1
-        self._uses: dict[str, Callable[[dict[str, Any]], Using]] = {
+        self._uses: dict[str, Callable[[dict[str, Any], ToolAsked], Using]] = {
             "list_variables": self._list_variables,
             "inspect_variable": self._inspect_variable,
             "read_notebook": self._read_notebook,
             "run_python": self._run_python,
             "insert_cell": self._insert_cell,
         }
+
+    @property
+    def running(self) -> bool:
+        """Whether this is code of the model's, which may not ask in its turn."""
+        return _running.get()
 
     @property
     def offer(self) -> Offer:
@@ -139,13 +142,14 @@ class Tools:
             return
         try:
             arguments = _checked(TOOLS[asked.name], asked.arguments)
-            used = self._uses[asked.name](arguments)
+            used = self._uses[asked.name](arguments, asked)
             given = used if isinstance(used, ToolAnswer) else (yield from used)
         except CopilotError as error:
-            given = ToolAnswer(f"{error.what} {error.do}".strip(), "failure")
-        except BaseException:  # the stop button: unless it ran already, nothing was done
-            ran, self.running = self.running, False
-            if not ran and not asked.answer.done():
+            given = ToolAnswer(f"{error.what} {error.do}".strip(), "rejected")
+        except Exception as error:  # noqa: BLE001 -- values of others, whose code may raise anything
+            given = ToolAnswer(f"It failed: {type(error).__name__}: {error}", "failure")
+        except BaseException:  # the stop button: unless it has begun, nothing was done
+            if not asked.began and not asked.answer.done():
                 asked.answer.set_result(ToolAnswer("The user stopped it.", "denied"))
             raise
         given = ToolAnswer(self._budgeted(given.text), given.status)
@@ -155,11 +159,14 @@ class Tools:
     def _budgeted(self, text: str) -> str:
         from copilot_jupyter.conversation.secrets import Shield
 
+        whole = len(text)
+        if whole > 4 * RESULT:  # a secret is shorter than what is cut off once more below
+            text = f"{text[: 2 * RESULT]}\n[...]\n{text[-2 * RESULT :]}"
         text = Shield.of(os.environ).scrub(text)
         if len(text) <= RESULT:
             return text
         head, tail = text[: RESULT * 3 // 4], text[-RESULT // 4 :]
-        return f"{head}\n[... {len(text) - RESULT:,} characters cut ...]\n{tail}"
+        return f"{head}\n[... {whole - RESULT:,} characters cut ...]\n{tail}"
 
     # -- leave -----------------------------------------------------------------------------
 
@@ -174,10 +181,9 @@ class Tools:
     def _leave(self, asked: LeaveAsked) -> Generator[None, None, str]:
         """Return "" where one of the runtime's own tools may go on."""
         if asked.kind in ("read", "write"):
-            path = Path(asked.detail.split("\n", 1)[0])
-            if not self._is_inside(path):
+            if not asked.path.isprintable() or not self._is_inside(Path(asked.path)):
                 return (
-                    f"{path} is outside the folders that may be used; "
+                    f"{asked.path!r} is outside the folders that may be used; "
                     "the user can add some to Copilot.folders."
                 )
             standing = self.permissions.standing("read", *self._desk.notebook.held())
@@ -189,45 +195,49 @@ class Tools:
         desk = self._desk
         here = desk.notebook.identity.folder
         real = (Path(here) / path).resolve()
-        folders = [here, *desk.settings.folders]
-        return any(real.is_relative_to(Path(folder).expanduser().resolve()) for folder in folders)
+        folders = [Path(here, Path(folder).expanduser()) for folder in desk.settings.folders]
+        return any(real.is_relative_to(folder.resolve()) for folder in (Path(here), *folders))
 
     # -- the tools -------------------------------------------------------------------------
 
-    def _list_variables(self, arguments: dict[str, Any]) -> ToolAnswer:
+    def _list_variables(self, arguments: dict[str, Any], _asked: ToolAsked) -> ToolAnswer:
         from copilot_jupyter.notebook import looking
 
         return ToolAnswer(looking.variables(self._desk.shell, arguments.get("match", "")))
 
-    def _inspect_variable(self, arguments: dict[str, Any]) -> ToolAnswer:
+    def _inspect_variable(self, arguments: dict[str, Any], _asked: ToolAsked) -> ToolAnswer:
         from copilot_jupyter.notebook import looking
 
         name, wanted = arguments["name"], arguments.get("format", "")
         return ToolAnswer(looking.variable(self._desk.shell, name, wanted))
 
-    def _read_notebook(self, arguments: dict[str, Any]) -> ToolAnswer:
+    def _read_notebook(self, arguments: dict[str, Any], _asked: ToolAsked) -> ToolAnswer:
         from copilot_jupyter.notebook import looking
 
         path = self._desk.notebook.identity.path
         return ToolAnswer(looking.notebook(self._desk.shell, path, arguments.get("cells", "")))
 
-    def _run_python(self, arguments: dict[str, Any]) -> Steps:
+    def _run_python(self, arguments: dict[str, Any], asked: ToolAsked) -> Steps:
         from copilot_jupyter.notebook.run_python import run_python
 
         code = arguments["code"]
         if refusal := (yield from self._decide(Wish("run_python", code))):
             return ToolAnswer(refusal, "denied")
-        self.running = True
-        text, whole = yield run_python(self._desk.shell, code)
-        self.running = False
+        asked.began = True
+        token = _running.set(True)
+        try:
+            text, whole = yield run_python(self._desk.shell, code)
+        finally:
+            _running.reset(token)
         return ToolAnswer(text or "It ran, and printed nothing.", "success" if whole else "failure")
 
-    def _insert_cell(self, arguments: dict[str, Any]) -> Steps:
+    def _insert_cell(self, arguments: dict[str, Any], asked: ToolAsked) -> Steps:
         source, kind = arguments["source"], arguments.get("kind") or "code"
         if kind not in ("code", "markdown"):
-            return ToolAnswer(f"A cell is 'code' or 'markdown', not {kind!r}.", "failure")
+            return ToolAnswer(f"A cell is 'code' or 'markdown', not {kind!r}.", "rejected")
         if refusal := (yield from self._decide(Wish("insert_cell", source))):
             return ToolAnswer(refusal, "denied")
+        asked.began = True
         if (yield from self._desk.lab.insert_cell(source, kind=kind)):
             return ToolAnswer("Inserted.")
         front_end = self._desk.front_end
@@ -235,7 +245,10 @@ class Tools:
         if kind == "code" and first and front_end.offer_cell(source):
             self._offered_in = front_end.execution_count
             return ToolAnswer("Inserted; this front end takes no second one in this turn.")
-        return ToolAnswer("This front end cannot insert it; show it in your answer.", "failure")
+        why = "a second cell" if not first else "it"
+        return ToolAnswer(
+            f"This front end cannot insert {why}; show it in your answer.", "rejected"
+        )
 
 
 def _checked(tool: Tool, arguments: Any) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from copilot_jupyter.conversation.answer import Answer
 from copilot_jupyter.errors import TurnInterrupted
 from copilot_jupyter.events import (
-    LOOKING,
     LeaveAsked,
     Notice,
     Progress,
@@ -165,7 +164,7 @@ def steps(loop: LoopThread, ask: Ask, painter: Painter, waker: Waker, helper: He
                 elif isinstance(event, ToolAsked | LeaveAsked):
                     seen.take(event)
                     painter.show(seen.text, seen.remark, pace.elapsed)
-                    yield from helper.answer(event)
+                    yield from _answered(helper, event, turn)
                 else:
                     seen.take(event)
             if not turn.done.is_set():
@@ -194,6 +193,26 @@ def steps(loop: LoopThread, ask: Ask, painter: Painter, waker: Waker, helper: He
     return turn.answer
 
 
+def _answered(helper: Helper, asked: ToolAsked | LeaveAsked, turn: RunningTurn) -> Looking:
+    """Have a call answered, as long as somebody waits for the answer.
+
+    The model's runtime may die, or the time be up, while the person is still being asked.
+    """
+    steps = helper.answer(asked)
+    given: Any = None
+    while not (turn.done.is_set() or asked.answer.cancelled()):
+        try:
+            wanted = steps.send(given)
+        except StopIteration:
+            return
+        try:
+            given = yield wanted
+        except BaseException as error:
+            steps.throw(error)
+            raise
+    steps.close()
+
+
 class _Seen:
     """What a turn has said so far."""
 
@@ -210,7 +229,8 @@ class _Seen:
     @property
     def used(self) -> str:
         """The last tool that may have changed something, "" if none did."""
-        return next((name for asked in reversed(self._asked) if (name := _effect(asked))), "")
+        done = (asked for asked in reversed(self._asked) if asked.had_effects)
+        return next((a.kind if isinstance(a, LeaveAsked) else a.name for a in done), "")
 
     @property
     def kept(self) -> str:
@@ -232,19 +252,11 @@ class _Seen:
             self.remark = event.text
         elif isinstance(event, ToolStarted):
             self.remark = f"running {event.name}"
-            if self._pieces:  # what is said before and after a call are two paragraphs
+            # What is said before and after a call are two paragraphs.
+            if self._pieces and self._pieces[-1] != "\n\n":
                 self._pieces.append("\n\n")
         elif isinstance(event, ToolAsked | LeaveAsked):
             self._asked.append(event)
-
-
-def _effect(asked: ToolAsked | LeaveAsked) -> str:
-    """Return the tool's name if what was asked may have been done and changed something."""
-    done = asked.answer.done() and not asked.answer.cancelled()
-    if isinstance(asked, LeaveAsked):
-        return asked.kind if asked.kind != "read" and done and not asked.answer.result() else ""
-    denied = done and asked.answer.result().status == "denied"
-    return "" if denied or asked.name in LOOKING else asked.name
 
 
 class _Pace:
@@ -288,21 +300,19 @@ async def drive(make: Callable[[Waker], Steps]) -> Answer:
     waker = _LoopWaker(asyncio.get_running_loop())
     turn = make(waker)
     given: Any = None
-    try:
-        while True:
+    while True:
+        try:
             wanted = turn.send(given)
-            given = None
-            try:
-                if wanted is None:
-                    await waker.wait()
-                else:
-                    given = await wanted
-            except BaseException as error:  # noqa: BLE001 -- the turn's own to handle
-                return _throw(turn, error)
-    except StopIteration as end:
-        return _answer(end)
-    except (asyncio.CancelledError, KeyboardInterrupt) as error:
-        return _throw(turn, error)
+        except StopIteration as end:
+            return _answer(end)
+        given = None
+        try:
+            if wanted is None:
+                await waker.wait()
+            else:
+                given = await wanted
+        except BaseException as error:  # noqa: BLE001 -- the turn's own to handle
+            return _throw(turn, error)
 
 
 def drive_sync(make: Callable[[Waker], Steps]) -> Answer:
@@ -310,18 +320,19 @@ def drive_sync(make: Callable[[Waker], Steps]) -> Answer:
     waker = _ThreadWaker()
     turn = make(waker)
     given: Any = None
-    try:
-        while True:
+    while True:
+        try:
             wanted = turn.send(given)
-            given = None
+        except StopIteration as end:
+            return _answer(end)
+        given = None
+        try:
             if wanted is None:
                 waker.wait()
             else:
                 given = _wait_for(wanted)
-    except StopIteration as end:
-        return _answer(end)
-    except KeyboardInterrupt as error:
-        return _throw(turn, error)
+        except BaseException as error:  # noqa: BLE001 -- the turn's own to handle
+            return _throw(turn, error)
 
 
 def _wait_for(wanted: Awaitable[Any]) -> Any:
@@ -331,8 +342,13 @@ def _wait_for(wanted: Awaitable[Any]) -> Any:
         next(steps)
     except StopIteration as end:
         return end.value
-    steps.throw(RuntimeError("Nothing can be awaited here: the cell that asks is not a plain one."))
-    raise RuntimeError("An awaited call went on although it was told to end.")
+    told = "Nothing can be awaited here: the cell that asks is not a plain one."
+    try:
+        steps.throw(RuntimeError(told))
+    except StopIteration as end:  # it has made the best of it
+        return end.value
+    steps.close()
+    raise RuntimeError(told)
 
 
 def _throw(turn: Steps, error: BaseException) -> Answer:
@@ -463,13 +479,23 @@ class TerminalPainter:
 
 
 class NoPainter:
-    """Draws nothing, for a question from Python; the lines beside the answer are shown."""
+    """Draws nothing, for a question from Python; the lines beside the answer are shown.
+
+    Parameters
+    ----------
+    say : callable
+        Shows one line in the running cell.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
 
     def show(self, text: str, remark: str, elapsed: float | None = None) -> None:
         """Draw nothing."""
 
     def note(self, line: str) -> None:
-        """Draw nothing."""
+        """Show the line."""
+        self._say(line)
 
     def finish(self, answer: Answer) -> None:
         """Draw nothing."""

@@ -7,10 +7,11 @@ wait on the loop's thread and do nothing themselves.
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from copilot_jupyter.events import LeaveAsked, ToolAnswer, ToolAsked
+from copilot_jupyter.events import LOOKING, LeaveAsked, ToolAnswer, ToolAsked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +23,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Seconds that the runtime may take to write a call down (measured: 60 to 90 ms).
+_WRITTEN = 0.5
+
 _NOBODY = "No cell is running any more; nothing was done."
 
 
 class Calls:
     """The handlers of one open session.
+
+    Parameters
+    ----------
+    begun : callable
+        Takes a size of the transcript, and returns the ids of the tool calls written after it.
 
     Attributes
     ----------
@@ -36,9 +45,31 @@ class Calls:
         How many answers are waited for: the model is not stalled meanwhile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, begun: Callable[[int], list[str]]) -> None:
+        self._begun = begun
+        self._calls: list[str] = []
+        self._since = 0
         self.emit: Callable[[TurnEvent], None] | None = None
         self.waiting = 0
+        self._asked: list[ToolAsked | LeaveAsked] = []
+
+    def begin(self, emit: Callable[[TurnEvent], None], since: int) -> None:
+        """Hand what is asked from now on to a turn.
+
+        Parameters
+        ----------
+        emit : callable
+        since : int
+            The transcript's size before the turn, in bytes.
+        """
+        self.emit = emit
+        self._calls, self._since = [], since
+        self._asked.clear()
+
+    @property
+    def had_effects(self) -> bool:
+        """Whether anything that the last turn asked for has begun that may change something."""
+        return any(asked.had_effects for asked in self._asked)
 
     def options(self, offer: Offer) -> dict[str, Any]:
         """Return what a create or resume must pass for these tools."""
@@ -57,10 +88,13 @@ class Calls:
 
         async def handler(invocation: Any) -> ToolResult:
             future: Future[ToolAnswer] = Future()
+            if tool.name not in LOOKING:
+                await self._written(invocation.tool_call_id)
             asked = ToolAsked(tool.name, invocation.arguments, future)
             answer = await self._answer(asked, future, ToolAnswer(_NOBODY, "failure"))
-            # Of a failure the model is told the result; `error` is for the log.
-            return ToolResult(text_result_for_llm=answer.text, result_type=answer.status)  # type: ignore[arg-type]
+            # "rejected" would end the turn (seen), and the model is to try again.
+            status = "denied" if answer.status == "rejected" else answer.status
+            return ToolResult(text_result_for_llm=answer.text, result_type=status)  # type: ignore[arg-type]
 
         return SdkTool(
             tool.name,
@@ -71,12 +105,23 @@ class Calls:
             skip_permission=True,  # asked here, in the cell
         )
 
+    async def _written(self, call: str) -> None:
+        """Wait until a call is on disk: a runtime that is killed takes what it has not written.
+
+        Code that ran would then be in no transcript, and its turn taken out.
+        """
+        self._calls.append(call)  # some models use an id twice
+        wanted, deadline = self._calls.count(call), time.monotonic() + _WRITTEN
+        while self._begun(self._since).count(call) < wanted:
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(0.005)
+
     async def _leave(self, request: PermissionRequest, _invocation: Any = None) -> Any:
         from copilot.rpc import PermissionDecisionApproveOnce, PermissionDecisionReject
 
-        kind, detail, reason = _told(request)
         future: Future[str] = Future()
-        refused = await self._answer(LeaveAsked(kind, detail, reason, future), future, _NOBODY)
+        refused = await self._answer(_asked(request, future), future, _NOBODY)
         if refused:
             return PermissionDecisionReject(feedback=refused)
         return PermissionDecisionApproveOnce()
@@ -85,6 +130,7 @@ class Calls:
         if self.emit is None:
             return otherwise
         self.waiting += 1
+        self._asked.append(asked)
         try:
             self.emit(asked)
             return await asyncio.wrap_future(future)
@@ -92,12 +138,13 @@ class Calls:
             self.waiting -= 1
 
 
-def _told(request: PermissionRequest) -> tuple[str, str, str]:
-    """Return kind, detail and reason of a permission request of any kind."""
+def _asked(request: PermissionRequest, future: Future[str]) -> LeaveAsked:
+    """Return what a permission request of any kind asks for."""
     kind = str(getattr(request.kind, "value", request.kind))
-    names = ("full_command_text", "file_name", "path", "url", "tool_name", "fact")
+    path = str(getattr(request, "file_name", None) or getattr(request, "path", None) or "")
+    names = ("full_command_text", "url", "tool_name", "fact")
     found = (getattr(request, name, None) for name in names)
-    detail = next((str(value) for value in found if value), kind)
+    detail = path or next((str(value) for value in found if value), kind)
     if diff := getattr(request, "diff", None):
         detail = f"{detail}\n{diff}"
-    return kind, detail, str(getattr(request, "intention", "") or "")
+    return LeaveAsked(kind, detail, path, str(getattr(request, "intention", "") or ""), future)

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -302,7 +303,7 @@ class Runtime:
         client = await self.client(signs_in=github)
         if self.is_shared:
             await self._free(client, session_id)
-        calls = Calls()
+        calls = Calls(partial(self._begun_calls, session_id))
         options = _options(provider, folder) | calls.options(offer)
         try:
             raw = await self._resume(client, session_id, options)
@@ -314,6 +315,16 @@ class Runtime:
                     session_id=session_id, name=_title(session_id), **options
                 )
         return LiveSession(self, raw, provider, calls)
+
+    def _begun_calls(self, session_id: str, since: int) -> list[str]:
+        """Return the ids of the tool calls in the transcript after it had `since` bytes."""
+        if not self.store.exists(session_id):  # written with its first turn
+            return []
+        return [
+            str(event["data"].get("toolCallId"))
+            for event in self.store.added(session_id, since)
+            if event["type"] == "tool.execution_start"
+        ]
 
     async def _free(self, client: CopilotClient, session_id: str) -> None:
         """Close a session that another kernel still has open in the shared runtime.

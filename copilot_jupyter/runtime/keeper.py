@@ -28,7 +28,7 @@ def main(lease: str, state: str, seconds: float, command: list[str]) -> None:
     """Start the runtime, print its port and process id, and stay until it is to end."""
     if os.fork():  # nobody's child: no kernel has to wait for the keeper's end
         os._exit(0)
-    descriptor = os.open(lease, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(lease, os.O_RDWR)
     runtime, output = start(command)
     try:
         port = read_port(output)

@@ -129,6 +129,11 @@ class LiveSession:
     def _watch(self, event: Any) -> None:
         self._ended = self._ended or event.type.value == "session.shutdown"
 
+    @property
+    def had_effects(self) -> bool:
+        """Whether a tool of the last turn may have changed something."""
+        return self._calls.had_effects
+
     async def ask(
         self,
         text: str,
@@ -166,7 +171,7 @@ class LiveSession:
         """
         listener = _Listener(emit)
         unsubscribe = self._raw.on(listener.take)
-        self._calls.emit = emit
+        self._calls.begin(emit, self.runtime.store.size(self.id))
         try:
             sending = asyncio.ensure_future(
                 self._raw.send(

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -29,7 +30,7 @@ from filelock import FileLock
 
 from copilot_jupyter.errors import RuntimeDiedError, SetupError
 
-from .files import private_folder, write_whole
+from .files import private_folder, started, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,7 +77,7 @@ class Server:
         Without it the server refuses a connection.
     pid : int
     started : float
-        The process's start time, seconds since the epoch.
+        When the process started, as `files.started` has it.
     lease : str
         Name of the lease file, unique to this server.
     program : str
@@ -107,7 +108,9 @@ class Server:
     def _process(self) -> psutil.Process | None:
         try:
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 1  # else its pid was given away
+            same = (
+                abs(started(psutil.Process(self.pid)) - self.started) < 1
+            )  # else its pid was given away
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None
@@ -322,6 +325,8 @@ def _seat(folder: Path) -> Seat | None:
 def _start(
     store: Store, folder: Path, program: Path, passed: Mapping[str, str], *, signs_in: bool
 ) -> Seat:
+    import fcntl
+
     _clear(folder)
     token, lease = secrets.token_hex(32), f"lease-{secrets.token_hex(8)}"
     environment = {
@@ -332,9 +337,11 @@ def _start(
         "COPILOT_HOME": str(store.home),
         "COPILOT_CONNECTION_TOKEN": token,
     }
-    state = str(folder / "server.json")
+    state, path = folder / "server.json", folder / lease
     command = [str(program), *_ARGUMENTS, *([] if signs_in else ["--no-auto-login"])]
-    keeper = [sys.executable, "-I", "-S", str(_KEEPER), str(folder / lease), state, f"{IDLE:g}"]
+    keeper = [sys.executable, "-I", "-S", str(_KEEPER), str(path), str(state), f"{IDLE:g}"]
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)  # before there is a keeper that finds it idle
     try:
         done = subprocess.run(
             [*keeper, *command],
@@ -347,20 +354,20 @@ def _start(
             text=True,
             timeout=_START,
         )
-        said = done.stdout.split()
-        port, pid = int(said[0]), int(said[1])
-        started = psutil.Process(pid).create_time()
-    except (IndexError, ValueError, psutil.Error, subprocess.TimeoutExpired) as error:
+        logger.debug("the keeper said %r %r", done.stdout, done.stderr)
+        port, pid = map(int, done.stdout.split())
+        server = Server(port, token, pid, started(psutil.Process(pid)), lease, str(program))
+        write_whole(state, json.dumps(asdict(server)).encode())
+    except BaseException as error:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+        if not isinstance(error, ValueError | psutil.Error | subprocess.TimeoutExpired):
+            raise
         raise RuntimeDiedError(
             "The shared Copilot runtime did not start.",
             "Run the cell again; %config Copilot.runtime = 'private' does without it.",
         ) from error
-    server = Server(port, token, pid, started, lease, str(program))
-    write_whole(folder / "server.json", json.dumps(asdict(server)).encode())
-    seat = _seat(folder)
-    if seat is None:
-        raise RuntimeDiedError("The shared Copilot runtime ended at once.", "Run the cell again.")
-    return seat
+    return Seat(server, folder, descriptor)
 
 
 def _clear(folder: Path) -> None:
@@ -379,4 +386,5 @@ def _read(folder: Path) -> Server | None:
         return None
     types = {"port": int, "pid": int, "started": float, "token": str, "lease": str, "program": str}
     right = all(type(getattr(server, name)) is kind for name, kind in types.items())
-    return server if right and server.pid > 0 and Path(server.lease).name == server.lease else None
+    plain = re.fullmatch("lease-[0-9a-f]+", str(server.lease)) is not None
+    return server if right and plain and server.pid > 0 else None

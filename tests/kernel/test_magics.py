@@ -208,7 +208,7 @@ def test_inside_functions_loops_and_conditions(notebook, model):
 
 
 PROMPTS = {
-    "json": '{"a": [1, {"b": "${x}"}], "c": "{nobody}"} {} {0} {{x}} $HOME',
+    "json": '{"a": [1, {"b": "${x}"}], "c": "{nobody}"} {} {0} {{nobody}} $HOME',
     "code": "def f(x):\n    return {x!r: f'{x}' for x in x}\n\n# %time ?\n!ls",
     "magics in it": "%%time\n%copilot_delete everything --yes\n?",
     "quotes": "it's \"quoted\" '''thrice''' \\n and \\",

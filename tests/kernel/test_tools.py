@@ -14,6 +14,8 @@ PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
 
+SECRET = "ghp_" + "a1B2c3D4e5" * 4
+
 
 def calls(tool, /, **arguments):
     return Reply(tool=tool, arguments=json.dumps(arguments))
@@ -276,3 +278,142 @@ def test_the_status_adds_up_what_was_used_and_sent(desk, notebook):
     assert "run_python, insert_cell" in lines["allowed unasked"]
     notebook.run("%copilot_deny insert_cell").ok()
     assert "denied unasked" in notebook.run("%copilot_status").ok().shown
+
+
+@pytest.mark.campaign
+def test_code_that_awaits_where_nothing_can_be_awaited(desk, notebook):
+    code = "import asyncio\nawait asyncio.sleep(0.05)\nx = 1"
+    desk.model.will(calls("run_python", code=code), "It can't wait here.")
+    result = notebook.run("%%time\n%copilot Do").ok()
+    assert "Nothing can be awaited here" in told(desk)
+    assert "It can't wait here." in result.shown
+    desk.model.will(calls("run_python", code=code), "Nor here.")
+    notebook.run("import copilot_jupyter\nx = copilot_jupyter.ask('Do it')").ok()
+    assert notebook.run("x.text").ok().shown == "'Nor here.'"
+
+
+@pytest.mark.campaign
+def test_secrets_in_source_and_in_questions_from_python_stay_here(desk):
+    notebook = desk.notebook(env={"MY_API_TOKEN": "zq83-zq83-zq83-zq83"})
+    notebook.run(f"token = '{SECRET}'\n1/0").failed()
+    notebook.run("%copilot_fix").ok()
+    notebook.run(
+        f"import copilot_jupyter as c\nx = c.ask('use {SECRET} or zq83-zq83-zq83-zq83')"
+    ).ok()
+    for request in desk.model.requests:
+        assert SECRET not in json.dumps(request.body)
+        assert "zq83" not in json.dumps(request.body)
+
+
+def test_a_call_of_a_turn_that_is_over_is_not_answered(desk):
+    kernel = desk.notebook(env={"COPILOT_JUPYTER_ASK_TIMEOUT": "30"})
+    # Drawn as a page draws it, and never answered: the turn's own time is up first.
+    kernel.comm_targets["jupyter.widget"] = lambda comm, data: [
+        {"method": "custom", "content": {"kind": "ready"}}
+    ]
+    desk.model.will(calls("run_python", code="ran = True"), "Never.")
+    result = kernel.run("%%copilot --timeout 2\nDo", timeout=25)
+    result.failed("TurnStalledError")
+    assert kernel.run("'ran' in globals()").ok().shown == "False"
+    ask(kernel, "Next").ok()
+    assert desk.model.requests[-1].prompts == ["Next"]
+
+
+@pytest.mark.campaign
+def test_a_turn_that_did_something_is_not_taken_out_for_an_edit(desk, notebook):
+    first = ask(notebook, "First").ok().cell
+    code = "print('begun')\nimport time\ntime.sleep(60)"
+    desk.model.will(calls("run_python", code=code), "Never.")
+    result = notebook.start("%%copilot\nDo")
+    notebook.wait_for_text("begun", result)
+    pressed_stop(notebook, result)
+    first.source = "%%copilot\nFirst, edited"
+    notebook.run_cell(first).ok()
+    assert desk.model.requests[-1].prompts == ["First", "Do", "First, edited"]
+
+
+def test_a_rebuilt_session_knows_the_values_of_its_questions(desk, notebook):
+    notebook.run("%copilot_resume valued --create\nrows = [1, 2]").ok()
+    cell = ask(notebook, "See {rows}").ok().cell
+    html = cell.outputs[-1]["data"]["text/html"]
+    notebook.save()
+    shutil.rmtree(desk.store.sessions / "valued")
+    reloaded(notebook, notebook.restart)
+    again = notebook.run_cell(cell).ok()
+    assert html in again.html
+    assert len(desk.model.requests) == 1
+
+
+@pytest.mark.campaign
+def test_files_outside_are_not_read_by_a_newline_in_a_path(desk):
+    notebook = desk.notebook(env={"COPILOT_JUPYTER_TOOLS": "files"})
+    outside = desk.folder.parent / "outside"
+    outside.mkdir()
+    (outside / "secret.txt").write_text("TOPSECRET")
+    (desk.folder / "x\n").mkdir()
+    (desk.folder / "in.txt").write_text("inside")
+    desk.model.will(
+        calls("view", path=f"{desk.folder}/x\n/../../outside/secret.txt"),
+        calls("view", path=f"{desk.folder}/../outside/secret.txt"),
+        calls("view", path=f"{desk.folder}/in.txt"),
+        "Read.",
+    )
+    ask(notebook, "Read").ok()
+    assert "TOPSECRET" not in json.dumps(desk.model.requests[-1].body)
+    assert "outside the folders" in told(desk, 1)
+    assert "inside" in told(desk, 3)
+
+
+HOSTILE = """
+class Meta(type):
+    def __eq__(self, other): raise RuntimeError('eq')
+    __hash__ = type.__hash__
+class A(metaclass=Meta): pass
+class B: pass
+B.__module__ = None
+class Shape:
+    @property
+    def shape(self): raise RuntimeError('shape')
+Shape.__module__ = 'numpy'
+a, b, c = A(), B(), Shape()
+"""
+
+
+@pytest.mark.campaign
+def test_values_whose_code_raises_are_listed_all_the_same(desk, notebook):
+    notebook.run(HOSTILE).ok()
+    desk.model.will(
+        calls("list_variables"), *[calls("inspect_variable", name=n) for n in "abc"], "Ok."
+    )
+    ask(notebook, "Look").ok()
+    names = {line.split(":")[0] for line in told(desk, 1).splitlines()}
+    assert {"A", "B", "Shape", "a", "b", "c"} <= names
+
+
+@pytest.mark.campaign
+def test_a_file_that_is_gone_does_not_ask_again(desk, notebook):
+    (desk.folder / "notes.txt").write_text("Take care.\n")
+    notebook.run("rows = [1]").ok()
+    cell = notebook.run("%%copilot --attach notes.txt --context rows\nWell?\n```python").ok().cell
+    assert "rows: list" in desk.model.requests[0].prompts[0]
+    assert "sent rows, notes.txt" in cell.outputs[-1]["data"]["text/html"]
+    (desk.folder / "notes.txt").unlink()
+    notebook.run("del rows").ok()
+    notebook.run_cell(cell).ok()
+    assert len(desk.model.requests) == 1
+    assert "no such variable" in two_lines(notebook.run("%%copilot --context rows\nNew"))
+
+
+@pytest.mark.campaign
+def test_allowed_code_cannot_use_our_magics(desk, notebook):
+    ask(notebook, "Hi").ok()
+    session = desk.only_session()
+    for code in (
+        "%copilot_release",
+        f"%copilot_delete {session} --yes",
+        "%config Copilot.allow = []",
+    ):
+        desk.model.will(calls("run_python", code=code), "No.")
+        ask(notebook, f"Do {code}").ok()
+        assert "cannot use the magics" in told(desk)
+    assert desk.only_session() == session

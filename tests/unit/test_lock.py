@@ -30,6 +30,7 @@ from copilot_jupyter.conversation.lock import (
     this_place,
 )
 from copilot_jupyter.errors import NoProviderError, SessionInUseError, StateFolderError
+from copilot_jupyter.runtime.files import started
 from copilot_jupyter.runtime.store import Store
 from copilot_jupyter.settings import Copilot
 
@@ -61,7 +62,7 @@ def write(path: Path, owner: Owner, *, age: float = 0) -> Owner:
 def living() -> Owner:
     """Return an owner that lives: this process, holding by another token."""
     me = psutil.Process()
-    return Owner("theirs", me.pid, me.create_time(), this_place(), socket.gethostname(), "b.ipynb")
+    return Owner("theirs", me.pid, started(me), this_place(), socket.gethostname(), "b.ipynb")
 
 
 def taken_from(path: Path, **options: Any) -> Owner | None:
@@ -240,12 +241,12 @@ def test_a_pid_that_another_process_has_by_now_is_dead(path):
 
 def test_a_zombie_is_dead():
     process = subprocess.Popen([sys.executable, "-c", ""])
-    started = psutil.Process(process.pid).create_time()
+    since = started(psutil.Process(process.pid))
     deadline = time.monotonic() + 10
     while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert not process_lives(process.pid, started)
+    assert not process_lives(process.pid, since)
     process.wait()
 
 
