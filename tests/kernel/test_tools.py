@@ -64,12 +64,14 @@ def test_an_exception_is_told_with_the_line_and_shown(desk, notebook):
     assert result.status == "ok"
 
 
+@pytest.mark.campaign
 def test_code_that_is_no_python_is_told(desk, notebook):
     desk.model.will(calls("run_python", code="a ="), "Oh.")
     ask(notebook, "Do").ok()
     assert "SyntaxError" in told(desk)
 
 
+@pytest.mark.campaign
 def test_code_may_await_and_display_and_use_magics(desk, notebook):
     code = "import asyncio\nawait asyncio.sleep(0)\ndisplay('shown')\n%who_ls int"
     desk.model.will(calls("run_python", code=code), "Done.")
@@ -79,6 +81,7 @@ def test_code_may_await_and_display_and_use_magics(desk, notebook):
     assert "'shown'" in result.shown
 
 
+@pytest.mark.campaign
 def test_long_output_reaches_the_model_cut(desk, notebook):
     desk.model.will(calls("run_python", code="print('x' * 100_000)"), "Long.")
     ask(notebook, "Do").ok()
@@ -106,6 +109,7 @@ def test_bad_calls_are_answered_and_the_turn_goes_on(desk, notebook):
     assert "no_such_tool" in said[5]
 
 
+@pytest.mark.campaign
 def test_code_of_the_model_cannot_ask_in_its_turn(desk, notebook):
     code = "import copilot_jupyter\ncopilot_jupyter.ask('And you?')"
     desk.model.will(calls("run_python", code=code), "No.")
@@ -132,6 +136,7 @@ def test_the_stop_button_ends_code_and_the_turn_is_kept_closed(desk, notebook):
     assert desk.model.requests[-1].prompts == ["Wait", "What was done?"]
 
 
+@pytest.mark.campaign
 def test_a_turn_that_only_looked_is_withdrawn(desk, notebook):
     desk.model.will(calls("list_variables"), Reply(hang=True))
     result = notebook.start("%%copilot\nLook")
@@ -173,6 +178,7 @@ def test_calls_are_lines_of_the_answer_and_survive_a_rebuild(desk, notebook):
     assert desk.model.requests[-1].messages[3]["content"].strip() == "42"
 
 
+@pytest.mark.campaign
 def test_tools_are_off_where_the_cell_or_the_setting_says_so(desk, notebook):
     notebook.run("%%copilot --no-tools\nHi").ok()
     assert desk.model.requests[-1].tools == []
@@ -243,6 +249,7 @@ def test_a_dry_run_shows_what_is_then_sent_byte_for_byte(desk, notebook):
     assert desk.store.ids()
 
 
+@pytest.mark.campaign
 def test_context_and_files_go_along(desk, notebook):
     (desk.folder / "notes.txt").write_text("Take care.\n")
     (desk.folder / "dot.png").write_bytes(PNG)
@@ -261,6 +268,7 @@ def test_context_and_files_go_along(desk, notebook):
     assert len(desk.model.requests) == 1
 
 
+@pytest.mark.campaign
 def test_the_status_adds_up_what_was_used_and_sent(desk, notebook):
     notebook.run("rows = ['a', 'b']\nkey = 'ghp_' + 'a1B2' * 9").ok()
     cell = ask(notebook, "How many are {rows} with {key}?").ok().cell

@@ -40,7 +40,7 @@ time.sleep(600)
 HOLDER = """
 import os, sys
 from pathlib import Path
-from copilot_jupyter.runtime import files, shared
+from copilot_jupyter.runtime import shared
 from copilot_jupyter.runtime.store import Store
 seat = shared.join(Store(Path(sys.argv[1])), Path(sys.argv[2]), signs_in=False, environment={})
 print(seat.server.pid, flush=True)
