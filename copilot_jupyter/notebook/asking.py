@@ -116,7 +116,8 @@ class Asking:
             if branching and self.conversation.exists:
                 self._enter_branch()
             self._prepare_turn()
-            self._tell_of_restart()
+            question = with_restart(notebook, self.conversation, self._request.question)
+            self._request = replace(self._request, question=question)
 
     async def ask(self, emit: Emit) -> Answer:
         """Ask the model; runs on the loop's thread.
@@ -171,16 +172,6 @@ class Asking:
             f"In [{count}] asks {shown!r}, which {self.conversation.id} has no answer to.",
             "Copilot.replay is 'only', so no model was asked; set it to 'auto' to ask.",
         )
-
-    def _tell_of_restart(self) -> None:
-        """Tell the model once in this kernel's life which variables it saw are gone."""
-        session, front_end = self.conversation.id, self._notebook.front_end
-        if session in self._notebook.told_of_restart:
-            return
-        if gone := self.conversation.replay.shown_and_gone(front_end.defines):
-            question = self._request.question
-            question = replace(question, sent=restarted(question.text, gone))
-            self._request = replace(self._request, question=question)
 
     # -- turns that give way ---------------------------------------------------------------
 
@@ -238,3 +229,20 @@ class Asking:
         before = self._notebook.holding()
         self.conversation = self._notebook.enter_branch(self._request.branch, until=event)
         self._entered = (before, self.conversation.replay.count())
+
+
+def with_restart(notebook: Notebook, conversation: Conversation, question: Question) -> Question:
+    """Return a question that tells the model which variables it saw went with a restart.
+
+    It is told once in a kernel's life, with the first turn that succeeds.
+
+    Parameters
+    ----------
+    notebook : Notebook
+    conversation : Conversation
+    question : Question
+    """
+    if conversation.id in notebook.told_of_restart:
+        return question
+    gone = conversation.replay.shown_and_gone(notebook.front_end.defines)
+    return replace(question, sent=restarted(question.text, gone)) if gone else question

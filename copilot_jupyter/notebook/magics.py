@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from keyword import iskeyword
 from typing import TYPE_CHECKING
 
@@ -129,7 +130,7 @@ class CopilotMagics(Magics):
     def _request(self, parsed: Parsed, cell: str | None) -> Request | None:
         """Return what is asked; with --dry-run show it, and return None."""
         from copilot_jupyter.notebook import prompting
-        from copilot_jupyter.notebook.asking import Request
+        from copilot_jupyter.notebook.asking import Request, with_restart
         from copilot_jupyter.notebook.looking import own_variables
 
         hows = [flag for flag in _ANEW if flag in parsed]
@@ -151,6 +152,9 @@ class CopilotMagics(Magics):
         if "--dry-run" in parsed:
             if filled.missing is not None:
                 raise filled.missing
+            if (conversation := self.desk.notebook.find()) is not None:
+                question = with_restart(self.desk.notebook, conversation, filled.question)
+                filled = replace(filled, question=question)
             self.desk.say(prompting.dry_run(filled))
             return None
         how = hows[0].removeprefix("--") if hows else ""

@@ -8,10 +8,13 @@ where the person's own code runs.
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from traceback import format_exception_only
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from copilot_jupyter.conversation.grants import Grants, Wish
 from copilot_jupyter.errors import CopilotError
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     #: What a tool gives, or the steps to it: a tool that asks or runs takes time.
     Using = ToolAnswer | Generator[Awaitable[Any] | None, Any, ToolAnswer]
     Steps = Generator[Awaitable[Any] | None, Any, ToolAnswer]
+
+T = TypeVar("T")
 
 #: Whether code of the model's runs; a task that the person began meanwhile is no such code.
 _running: ContextVar[bool] = ContextVar("copilot_jupyter_running", default=False)
@@ -136,9 +141,7 @@ class Tools:
         asked : ToolAsked or LeaveAsked
         """
         if isinstance(asked, LeaveAsked):
-            refusal = yield from self._leave(asked)
-            if not asked.answer.done():
-                asked.answer.set_result(refusal)
+            _give(asked.answer, (yield from self._leave(asked)))
             return
         try:
             arguments = _checked(TOOLS[asked.name], asked.arguments)
@@ -147,14 +150,13 @@ class Tools:
         except CopilotError as error:
             given = ToolAnswer(f"{error.what} {error.do}".strip(), "rejected")
         except Exception as error:  # noqa: BLE001 -- values of others, whose code may raise anything
-            given = ToolAnswer(f"It failed: {type(error).__name__}: {error}", "failure")
+            told = "".join(format_exception_only(type(error), error)).strip()
+            given = ToolAnswer(f"It failed: {told}", "failure")
         except BaseException:  # the stop button: unless it has begun, nothing was done
-            if not asked.began and not asked.answer.done():
-                asked.answer.set_result(ToolAnswer("The user stopped it.", "denied"))
+            if not asked.began:
+                _give(asked.answer, ToolAnswer("The user stopped it.", "denied"))
             raise
-        given = ToolAnswer(self._budgeted(given.text), given.status)
-        if not asked.answer.done():  # the turn may be over meanwhile
-            asked.answer.set_result(given)
+        _give(asked.answer, ToolAnswer(self._budgeted(given.text), given.status))
 
     def _budgeted(self, text: str) -> str:
         from copilot_jupyter.conversation.secrets import Shield
@@ -249,6 +251,12 @@ class Tools:
         return ToolAnswer(
             f"This front end cannot insert {why}; show it in your answer.", "rejected"
         )
+
+
+def _give(future: Future[T], value: T) -> None:
+    """Answer whoever waits; nobody does once the turn is over, which another thread decides."""
+    with suppress(InvalidStateError):
+        future.set_result(value)
 
 
 def _checked(tool: Tool, arguments: Any) -> dict[str, Any]:

@@ -134,6 +134,7 @@ def test_page_jump_search_and_leave_by_the_keyboard(reading):
     assert page.errors("cjh", "reader", "anywidget") == []
 
 
+@pytest.mark.campaign
 def test_hostile_text_is_text_and_nothing_is_fetched(reading):
     put(reading.store, "long", [e for text in HOSTILE for e in exchange(text, text)])
     asked: list[str] = []

@@ -22,7 +22,7 @@ CONNECT = (
 )
 HOSTILE = "<img src=x onerror=\"window.hit='status'\">"
 
-apps = pytest.mark.parametrize("app", ["lab", "notebook"])
+apps = pytest.mark.parametrize("app", ["lab", pytest.param("notebook", marks=pytest.mark.campaign)])
 
 
 @pytest.fixture

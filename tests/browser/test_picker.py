@@ -205,6 +205,7 @@ def test_rename_and_leave_without_a_choice(picking):
     assert picking.store.workspace("first")["name"] == 'Churn: "by region"'
 
 
+@pytest.mark.campaign
 def test_delete_two_take_one_back_and_leave(picking):
     for age, name in enumerate(("a", "b", "c")):
         picking.add(name, age)
@@ -268,6 +269,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.campaign
 def test_hostile_titles_are_text_and_nothing_is_fetched(picking):
     for number, title in enumerate(HOSTILE):
         said = exchange(f"{title} {number}", title * 3)
@@ -318,6 +320,7 @@ def test_labs_shortcuts_reach_neither_field_nor_buttons(picking):
     assert picking.ended() == "No session was chosen.\ngot None"
 
 
+@pytest.mark.campaign
 def test_the_stop_button_ends_it_and_deletes_nothing(picking):
     picking.add("a")
     page = picking.show()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from browser.lab import Lab
 
 
@@ -52,6 +53,7 @@ def test_run_all_edits_and_flags_as_a_person_uses_them(lab, browser, model, tmp_
     assert lab.orphans == []
 
 
+@pytest.mark.campaign
 def test_the_file_alone_brings_the_conversation_along(lab, browser, model, tmp_path):
     model.will("First.", "Second.")
     load = "%load_ext copilot_jupyter"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 FIRST = "Let's discuss TypeScript generics"
 SECOND = "What were we discussing?"
 
@@ -40,6 +42,7 @@ def test_conversation_survives_a_kernel_restart(lab, browser, model, tmp_path):
     assert lab.orphans == []
 
 
+@pytest.mark.campaign
 def test_page_driver_on_plain_python(lab, browser):
     """The driver itself: typing, payloads, questions, the stop button, a reopened file."""
     lab.write("Plain.ipynb", "")

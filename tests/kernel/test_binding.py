@@ -249,6 +249,7 @@ def test_a_copied_line_is_rewritten_to_the_branch(desk, original):
     assert f"%copilot_resume {session} --share" in bound.shown
 
 
+@pytest.mark.campaign
 def test_share_joins_on_purpose_and_stays_shared(desk, original):
     session = desk.only_session()
     copy = desk.opened(copied(original, "Copy.ipynb"))
@@ -267,6 +268,7 @@ def test_share_joins_on_purpose_and_stays_shared(desk, original):
     assert desk.only_session() == session
 
 
+@pytest.mark.campaign
 def test_a_copy_of_a_copy_gets_a_branch_of_the_branch(desk, original):
     copy = desk.opened(copied(original, "Copy.ipynb"))
     branch = session_of(ask(copy, SECOND))
@@ -293,6 +295,7 @@ def test_a_copy_whose_original_is_deleted_is_the_notebook_moved(desk, original):
 # -- joined on purpose ---
 
 
+@pytest.mark.campaign
 def test_a_line_typed_in_another_notebook_joins(desk, original):
     session = desk.only_session()
     other = desk.notebook("Other.ipynb")

@@ -60,6 +60,7 @@ def test_secrets_of_the_frame_stay_here(desk, notebook):
     assert "ghp_a1B2" not in desk.store.journal_path(desk.only_session()).read_text()
 
 
+@pytest.mark.campaign
 def test_in_another_magic_and_after_a_restart(desk, notebook):
     notebook.run("1/0").failed()
     notebook.run("%%time\n%copilot_fix").ok()

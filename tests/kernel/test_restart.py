@@ -150,6 +150,7 @@ def test_headless_without_any_identity_says_that_it_will_not_be_found(desk):
     assert desk.model.requests[-1].prompts == [FIRST, SECOND]
 
 
+@pytest.mark.campaign
 def test_a_console_kernel_without_a_notebook_survives_its_restart(desk):
     console = desk.notebook(None, cell_ids=False)
     session = session_of(ask(console, FIRST))

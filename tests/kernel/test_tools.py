@@ -220,7 +220,8 @@ def test_a_prompt_whose_value_is_gone_shows_its_answer(desk, notebook):
     reloaded(notebook, notebook.restart)
     assert "Answer 1" in notebook.run_cell(cell).ok().shown
     assert len(desk.model.requests) == 1
-    # Asked live, the model is told once what is gone.
+    # Asked live, the model is told once what is gone, and a dry run shows it.
+    assert "gone: rows." in notebook.run("%%copilot --dry-run\nAnd now?").ok().shown
     ask(notebook, "And now?").ok()
     ask(notebook, "And then?").ok()
     prompts = desk.model.requests[-1].prompts

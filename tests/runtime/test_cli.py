@@ -94,6 +94,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 
 
 @pytest.mark.timeout(280)
+@pytest.mark.campaign
 def test_the_demo_check_runs_the_quickstart_across_a_restart(
     runtime_program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
