@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from copilot_jupyter.conversation.question import Question, checked
 from copilot_jupyter.conversation.secrets import Shield
 from copilot_jupyter.errors import SetupError
-from copilot_jupyter.notebook import turn
+from copilot_jupyter.notebook import painters, turn
 from copilot_jupyter.notebook.asking import Asking, Request
 from copilot_jupyter.notebook.extension import current_desk
 
@@ -107,4 +107,6 @@ def _begun(prompt: str, model: str, timeout: float | None, *, again: bool) -> tu
 
 def _turn(desk: Desk, asking: Asking) -> Callable[[turn.Waker], turn.Steps]:
     loop = desk.sessions.loop
-    return lambda waker: turn.steps(loop, asking.ask, turn.NoPainter(desk.say), waker, desk.tools)
+    return lambda waker: turn.steps(
+        loop, asking.ask, painters.NoPainter(desk.say), waker, desk.tools
+    )

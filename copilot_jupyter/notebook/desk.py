@@ -175,11 +175,11 @@ class Desk:
 
     def painter(self) -> turn.Painter:
         """Return what draws a turn here."""
-        from copilot_jupyter.notebook import turn
+        from copilot_jupyter.notebook import painters
 
         if self.front_end.kernel is None:
-            return turn.TerminalPainter()
-        return turn.CellPainter(self.notebook.output_metadata, streams=self.front_end.streams)
+            return painters.TerminalPainter()
+        return painters.CellPainter(self.notebook.output_metadata, streams=self.front_end.streams)
 
     def say(self, line: str, metadata: dict[str, Any] | None = None) -> None:
         """Show one line."""

@@ -15,14 +15,10 @@ from copilot_jupyter.conversation.answer import Answer
 from copilot_jupyter.errors import ProviderError, TurnInterrupted
 from copilot_jupyter.events import Notice, Progress, TextDelta, ToolStarted, TurnRetry
 from copilot_jupyter.garbage import uncollected
+from copilot_jupyter.notebook import painters
 from copilot_jupyter.notebook import turn as module
-from copilot_jupyter.notebook.turn import (
-    CellPainter,
-    TerminalPainter,
-    drive,
-    drive_sync,
-    steps,
-)
+from copilot_jupyter.notebook.painters import CellPainter, TerminalPainter
+from copilot_jupyter.notebook.turn import drive, drive_sync, steps
 from copilot_jupyter.runtime.loop import LoopThread
 
 if TYPE_CHECKING:
@@ -602,7 +598,7 @@ class Displays:
 @pytest.fixture
 def displays(monkeypatch: pytest.MonkeyPatch) -> Displays:
     made = Displays()
-    monkeypatch.setattr(module, "_display", made)
+    monkeypatch.setattr(painters, "_display", made)
     return made
 
 
