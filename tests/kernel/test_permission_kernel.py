@@ -145,7 +145,7 @@ def test_the_stop_button_ends_the_question_and_the_next_cell_works(notebook):
 @pytest.mark.campaign
 def test_code_that_was_allowed_once_cannot_allow_itself_more(desk):
     kernel = desk.notebook()
-    code = "get_ipython().run_line_magic('copilot_allow', 'shell')"
+    code = "ask = get_ipython().run_line_magic\nask('copilot_allow', 'shell')"
     desk.model.will(Reply(tool="run_python", arguments=json.dumps({"code": code})), "Tried.")
     result = kernel.start("%%copilot\nTry it")
     send(kernel, drawn(kernel, result), op="answer", answer="once")
