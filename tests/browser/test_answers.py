@@ -123,7 +123,7 @@ def test_what_is_waited_for_turns_and_counts(lab, browser, model):
     sign.wait_for()
     turning = "e => getComputedStyle(e).animationName"
     assert sign.evaluate(turning) == "copilot-turn"
-    page.wait_for_text(1, "2 s")
+    page.wait_for_text(1, "1 s")
     page.wait_done(1)
     page.wait_for_text(1, "THE END")
     assert sign.count() == 0

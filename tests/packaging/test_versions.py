@@ -48,7 +48,7 @@ def named(tree):
 
 def test_the_lowest_versions_that_are_allowed(tree, tmp_path):
     environment = Environment(tmp_path, interpreter(PYTHONS[0]) or sys.executable)
-    environment.install("--resolution", "lowest-direct", "--editable", f"{tree}[lab,local]")
+    environment.install("--resolution", "lowest-direct", "--editable", f"{tree}[lab,local,secrets]")
     # The tools of the tests may be as new as these versions let them be.
     lowest = tmp_path / "lowest.txt"
     lowest.write_text("".join(f"{name}=={version}.*\n" for name, version in named(tree).items()))
@@ -69,6 +69,6 @@ def test_the_highest_versions_on_the_other_pythons(tree, tmp_path, version):
     if python is None:
         pytest.skip(f"there is no Python {version} on this machine")
     environment = Environment(tmp_path, python)
-    environment.install("--editable", f"{tree}[lab,local]")
+    environment.install("--editable", f"{tree}[lab,local,secrets]")
     environment.install("--group", f"{tree}/pyproject.toml:test")
     run_tests(environment, tree)
