@@ -81,6 +81,7 @@ def test_the_file_alone_brings_the_conversation_along(lab, browser, model, tmp_p
         page.close()
 
 
+@pytest.mark.campaign
 def test_the_picker_opens_and_leaves_one_line(lab, browser, model):
     load = "%load_ext copilot_jupyter\n%copilot_new one-of-two"
     lab.write("Pick.ipynb", load, "%copilot_new two-of-two", "%copilot_resume")

@@ -483,6 +483,7 @@ RETRIED = {
 }
 
 
+@pytest.mark.campaign
 def test_the_provider_fails_again_and_again(
     tmp_path: Path, runtime_program: str, monkeypatch: pytest.MonkeyPatch, subtests: Any
 ) -> None:
