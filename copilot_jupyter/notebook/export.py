@@ -19,11 +19,11 @@ from copilot_jupyter.conversation import embedded, transcript
 from copilot_jupyter.conversation.answer import Answer
 from copilot_jupyter.conversation.binding import METADATA_KEY, Binding
 from copilot_jupyter.conversation.pages import Pages
-from copilot_jupyter.conversation.question import Question
+from copilot_jupyter.conversation.question import Question, paired
 from copilot_jupyter.conversation.secrets import Shield
 from copilot_jupyter.errors import BadInputError
 from copilot_jupyter.events import ToolUse
-from copilot_jupyter.notebook import history, listing, render
+from copilot_jupyter.notebook import listing, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -118,9 +118,9 @@ def write(sessions: Sessions, session: str, file: str, last: int | None = None) 
 
 def scrubbed(turn: Turn, shield: Shield) -> Turn:
     """Return a turn without secrets, and without halves of characters, which no file can hold."""
-    prompt, answer = (shield.scrub(history.whole(text)) for text in (turn.prompt, turn.answer))
+    prompt, answer = (shield.scrub(paired(text)) for text in (turn.prompt, turn.answer))
     # What is there twice is counted once.
-    sent = prompt if turn.sent == turn.prompt else shield.scrub(history.whole(turn.sent))
+    sent = prompt if turn.sent == turn.prompt else shield.scrub(paired(turn.sent))
     uses = tuple(
         replace(use, arguments=shield.scrub_all(use.arguments), result=shield.scrub(use.result))
         for use in turn.uses
@@ -271,7 +271,13 @@ def _output(answer: Answer) -> dict[str, Any]:
     turn = stored.turn
     # Neither path nor notebook id: this is no copy of the notebook that asked.
     entry = Binding(answer.session).to_metadata() | {"at": turn.at.isoformat() if turn.at else ""}
-    entry |= embedded.entry(turn, session=answer.session, parent=stored.parent, key=stored.key)
+    entry |= embedded.entry(
+        turn,
+        session=answer.session,
+        parent=stored.parent,
+        key=stored.key,
+        values=stored.values,
+    )
     return {
         "output_type": "display_data",
         "data": {

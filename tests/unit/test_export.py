@@ -29,14 +29,14 @@ def sessions(home, tmp_path):
     return Sessions(Copilot(), Store(home))
 
 
-def made(sessions, *exchanges, records=()):
+def made(sessions, *exchanges, records=(), **told):
     """A session of some prompts and answers; `records` are keys for the first of them."""
     events = [e for prompt, answer in exchanges for e in exchange(prompt, answer)]
     folder = put(sessions.store, "talk", events)
     prompts = [e["id"] for e in events if e["type"] == "user.message"]
     if records:
         (folder / "files").mkdir()
-        stored = [Record(event, key) for event, key in zip(prompts, records, strict=False)]
+        stored = [Record(e, key, **told) for e, key in zip(prompts, records, strict=False)]
         data = (folder / "events.jsonl").read_bytes()
         (folder / "files" / FILE).write_bytes(lines(with_spans(data, stored)))
     return prompts
@@ -168,6 +168,15 @@ def test_flags_that_change_the_key_are_written_again(sessions, tmp_path):
     assert how.endswith("# How?\n# And why?")
     assert plain == "%%copilot --no-tools\nPlain"
     assert [t.key for t in embedded.read(tmp_path / "talk.ipynb")] == keys
+
+
+def test_the_values_of_a_question_are_carried_too(sessions, tmp_path):
+    asked = Question("How is {df}?", values=(("df", "digest"),))
+    made(sessions, ("How is {df}?", "Fine."), records=[asked.key], values=dict(asked.values))
+    _, found = notebook(sessions, tmp_path / "talk.ipynb")
+    [turn] = embedded.read(tmp_path / "talk.ipynb")
+    assert (turn.key, turn.values) == (asked.key, {"df": "digest"})
+    assert "sent df" in found.cells[-1].outputs[0].data["text/html"]
 
 
 def test_a_prompt_with_a_secret_has_the_key_of_what_is_written(sessions, tmp_path):
