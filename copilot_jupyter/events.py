@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Future
     from datetime import datetime
 
@@ -168,6 +169,12 @@ class LeaveAsked:
     def had_effects(self) -> bool:
         """Whether it may have changed something."""
         return self.kind != "read" and _is_set(self.answer) and not self.answer.result()
+
+
+def used(asked: Sequence[ToolAsked | LeaveAsked]) -> str:
+    """Return the last tool that may have changed something, "" if none did."""
+    done = (each for each in reversed(asked) if each.had_effects)
+    return next((e.kind if isinstance(e, LeaveAsked) else e.name for e in done), "")
 
 
 def _is_set(future: Future[Any]) -> bool:

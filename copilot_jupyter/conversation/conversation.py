@@ -285,8 +285,7 @@ class Conversation:
                 self._taken = True
                 raise self._taken_error() from error
             if isinstance(error, RuntimeDiedError):
-                used = self._kept_for(before) if live.had_effects else ""
-                raise _died_in_turn(restarted=whole, used=used) from error
+                raise _died_in_turn(restarted=whole, used=live.used) from error
             raise
         self.terms.create = False
         if copy:
@@ -671,7 +670,7 @@ class Conversation:
                 await live.step_aside()
             await self._close()
             return False
-        touched = live.had_effects  # the transcript alone can't tell what was begun
+        touched = live.used  # the transcript alone can't tell what was begun
         try:
             live = await self._settle(live, emit)
             added = transcript.turns(self._store.added(self.id, before))
@@ -689,11 +688,6 @@ class Conversation:
             return True
         finally:
             self._size = self._store.size(self.id)
-
-    def _kept_for(self, before: int) -> str:
-        """Return a tool of the turn that began there and was kept for what it did, or ""."""
-        added = transcript.turns(self._store.added(self.id, before)) if self.exists else []
-        return next((use.name for turn in added for use in turn.uses if use.had_effects), "")
 
     async def _settle(self, live: LiveSession, emit: Emit) -> LiveSession:
         """End the running turn; instead of a runtime that died or hangs, start a new one."""

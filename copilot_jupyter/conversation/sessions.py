@@ -86,6 +86,7 @@ class Sessions:
         self.store = store or Store()
         self.loop = LoopThread()
         self.runtime = Runtime(self.store, say=say, sharing=lambda: settings.runtime == "shared")
+        self.grants = Grants(self.store.ours)
         self._open: dict[str, Conversation] = {}
         self._replays: dict[str, Replay] = {}
 
@@ -237,7 +238,7 @@ class Sessions:
         self.store.bury(session_id)  # first: nothing brings back what a kill leaves half deleted
         await self.runtime.delete(session_id)
         Catalog(self.store).forget([session_id])  # its title and first prompt
-        Grants(self.store.ours).forget_session(session_id)
+        self.grants.forget_session(session_id)
 
     def old(self, older_than: timedelta, *, bound: bool = False) -> list[SessionInfo]:
         """Return the sessions that `cleanup` would move: ours, unused, not bound.

@@ -13,8 +13,6 @@ from copilot_jupyter.notebook.asking import Asking, Request
 from copilot_jupyter.notebook.extension import current_desk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from copilot_jupyter.conversation.answer import Answer
     from copilot_jupyter.conversation.conversation import Conversation
     from copilot_jupyter.notebook.desk import Desk
@@ -65,7 +63,7 @@ def ask(
         something already.
     """
     desk, asking = _begun(prompt, model, timeout, again=again)
-    return asking.answer or turn.drive_sync(_turn(desk, asking))
+    return asking.answer or turn.drive_sync(desk.turn_of(asking, painters.NoPainter(desk.say)))
 
 
 async def ask_async(
@@ -76,7 +74,7 @@ async def ask_async(
     Cancelling the task withdraws the prompt.
     """
     desk, asking = _begun(prompt, model, timeout, again=again)
-    return asking.answer or await turn.drive(_turn(desk, asking))
+    return asking.answer or await turn.drive(desk.turn_of(asking, painters.NoPainter(desk.say)))
 
 
 def _desk() -> Desk:
@@ -103,10 +101,3 @@ def _begun(prompt: str, model: str, timeout: float | None, *, again: bool) -> tu
         offer=desk.tools.offer,
     )
     return desk, Asking(desk.notebook, desk.settings, request)
-
-
-def _turn(desk: Desk, asking: Asking) -> Callable[[turn.Waker], turn.Steps]:
-    loop = desk.sessions.loop
-    return lambda waker: turn.steps(
-        loop, asking.ask, painters.NoPainter(desk.say), waker, desk.tools
-    )

@@ -8,6 +8,8 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.magic import Magics
+
 from copilot_jupyter.errors import BadInputError, TurnInterrupted
 from copilot_jupyter.notebook.executions import Executions
 from copilot_jupyter.settings import Copilot
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from copilot_jupyter.conversation.conversation import Conversation
     from copilot_jupyter.conversation.sessions import Sessions
     from copilot_jupyter.notebook import render, turn
+    from copilot_jupyter.notebook.asking import Asking
     from copilot_jupyter.notebook.frontend import FrontEnd
     from copilot_jupyter.notebook.labcomm import LabExtension
     from copilot_jupyter.notebook.notebook import Notebook
@@ -173,6 +176,13 @@ class Desk:
             metadata=self.notebook.output_metadata(None),
         )
 
+    def turn_of(self, asking: Asking, painter: turn.Painter) -> Callable[[turn.Waker], turn.Steps]:
+        """Return what makes the steps of a question's turn, for one of the drivers."""
+        from copilot_jupyter.notebook import turn
+
+        loop, tools = self.sessions.loop, self.tools
+        return lambda waker: turn.steps(loop, asking.ask, painter, waker, tools)
+
     def painter(self) -> turn.Painter:
         """Return what draws a turn here."""
         from copilot_jupyter.notebook import painters
@@ -208,6 +218,19 @@ class Desk:
         from IPython.display import display
 
         display(bundle, raw=True, metadata=metadata)
+
+
+class DeskMagics(Magics):
+    """Magics that work with a desk.
+
+    Parameters
+    ----------
+    desk : Desk
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk.shell)
+        self.desk = desk
 
 
 @contextlib.contextmanager

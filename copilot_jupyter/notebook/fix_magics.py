@@ -6,10 +6,11 @@ import difflib
 import os
 from typing import TYPE_CHECKING
 
-from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
+from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from copilot_jupyter.errors import BadInputError
 from copilot_jupyter.events import NO_TOOLS
+from copilot_jupyter.notebook.desk import DeskMagics
 from copilot_jupyter.notebook.flags import parsed_line
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from copilot_jupyter.conversation.answer import Answer
     from copilot_jupyter.notebook import turn
     from copilot_jupyter.notebook.asking import Asking
-    from copilot_jupyter.notebook.desk import Desk
     from copilot_jupyter.notebook.failures import Failure
 
 _ASKED = "Fix this cell"
@@ -29,12 +29,8 @@ _DO = (
 
 
 @magics_class
-class FixMagics(Magics):
+class FixMagics(DeskMagics):
     """What to do about an error."""
-
-    def __init__(self, desk: Desk) -> None:
-        super().__init__(desk.shell)
-        self.desk = desk
 
     @no_var_expand
     @line_magic
@@ -107,15 +103,10 @@ class FixMagics(Magics):
         return Asking(self.desk.notebook, self.desk.settings, Request(question, offer=NO_TOOLS))
 
     def _turn(self, asking: Asking, failure: Failure) -> Callable[[turn.Waker], turn.Steps]:
-        from copilot_jupyter.notebook import turn
-
-        desk = self.desk
-        painter = desk.painter()
+        asked = self.desk.turn_of(asking, self.desk.painter())
 
         def steps(waker: turn.Waker) -> turn.Steps:
-            answer = yield from turn.steps(
-                desk.sessions.loop, asking.ask, painter, waker, desk.tools
-            )
+            answer = yield from asked(waker)
             if answer.code:
                 yield from self._offer(failure.source, answer.code[-1])
             return answer

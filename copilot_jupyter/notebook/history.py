@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from copilot_jupyter.conversation import transcript
 from copilot_jupyter.conversation.pages import PAGE
+from copilot_jupyter.conversation.question import paired
 from copilot_jupyter.notebook import mathtext, render
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def page(
     html = "".join(_turn(turn) for turn in turns)
     foot = f'<p style="{_QUIET}">{mathtext.plain(beside)}</p>' if beside else ""
     box = f'<div class="copilot-history"><p>{mathtext.plain(title)}</p>{html}{foot}</div>'
-    return {"text/plain": whole(plain), "text/html": whole(box)}
+    return {"text/plain": paired(plain), "text/html": paired(box)}
 
 
 def place(turns: Sequence[Turn], count: int) -> str:
@@ -62,11 +63,6 @@ def place(turns: Sequence[Turn], count: int) -> str:
         return transcript.counted(count)
     which = f"turn {first:,}" if first == last else f"turns {first:,} to {last:,}"
     return f"{which} of {count:,}"
-
-
-def whole(text: str) -> str:
-    """Return text without halves of surrogate pairs: neither message nor file can carry those."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def found(
@@ -94,7 +90,7 @@ def found(
     total = next(number)
     if not shown:
         return render.plain_bundle(f"No turn of {session} holds {text!r}.")
-    places = "1 place" if total == 1 else f"{total:,} places"
+    places = transcript.many(total, "place")
     last = f", the last {len(shown)}; --last N shows more" if total > len(shown) else ""
     title = f"{session}: {text!r} in {places}{last}. %copilot_history --turn N shows one."
     return table(("turn", "who", "text"), [[f"{h.number:,}", h.who, str(h)] for h in shown], title)

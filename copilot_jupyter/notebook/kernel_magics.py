@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
+from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from copilot_jupyter.errors import BadInputError
+from copilot_jupyter.notebook.desk import DeskMagics
 from copilot_jupyter.notebook.flags import no_words, one_id, parsed_line
-
-if TYPE_CHECKING:
-    from copilot_jupyter.notebook.desk import Desk
 
 
 @magics_class
-class KernelMagics(Magics):
+class KernelMagics(DeskMagics):
     """Where this kernel stands."""
-
-    def __init__(self, desk: Desk) -> None:
-        super().__init__(desk.shell)
-        self.desk = desk
 
     @no_var_expand
     @line_magic
@@ -40,11 +32,8 @@ class KernelMagics(Magics):
 
     def _answers(self) -> dict[str, bool]:
         """Return the standing answers to tools that ask."""
-        from copilot_jupyter.conversation.grants import Grants
-
         standing = dict.fromkeys(self.desk.settings.allow, True)
-        grants = Grants(self.desk.sessions.store.ours)
-        return standing | grants.of(*self.desk.notebook.held())
+        return standing | self.desk.sessions.grants.of(*self.desk.notebook.held())
 
     @no_var_expand
     @line_magic

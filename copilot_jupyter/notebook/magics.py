@@ -6,20 +6,17 @@ from dataclasses import replace
 from keyword import iskeyword
 from typing import TYPE_CHECKING
 
-from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic import line_cell_magic, magics_class, no_var_expand
 
 from copilot_jupyter.conversation.question import checked
 from copilot_jupyter.errors import BadInputError
 from copilot_jupyter.events import NO_TOOLS
+from copilot_jupyter.notebook.desk import DeskMagics
 from copilot_jupyter.notebook.flags import FLAGS, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from copilot_jupyter.conversation.answer import Answer
-    from copilot_jupyter.notebook import turn
     from copilot_jupyter.notebook.asking import Asking, Request
-    from copilot_jupyter.notebook.desk import Desk
     from copilot_jupyter.notebook.flags import Parsed
 
 #: The flags that ask anew.
@@ -27,12 +24,8 @@ _ANEW = ("--again", "--rewind", "--branch")
 
 
 @magics_class
-class CopilotMagics(Magics):
+class CopilotMagics(DeskMagics):
     """Conversations with GitHub Copilot that belong to the notebook."""
-
-    def __init__(self, desk: Desk) -> None:
-        super().__init__(desk.shell)
-        self.desk = desk
 
     @no_var_expand
     @line_cell_magic
@@ -82,7 +75,7 @@ class CopilotMagics(Magics):
         asking, parsed = self._begun(line, cell)
         if asking is None:
             return None
-        answer = asking.answer or turn.drive_sync(self._turn(asking))
+        answer = asking.answer or turn.drive_sync(self.desk.turn_of(asking, self.desk.painter()))
         return self._kept(answer, parsed, line, cell)
 
     async def awaited_line(self, line: str) -> Answer | None:
@@ -99,7 +92,7 @@ class CopilotMagics(Magics):
         asking, parsed = self._begun(line, cell)
         if asking is None:
             return None
-        answer = asking.answer or await turn.drive(self._turn(asking))
+        answer = asking.answer or await turn.drive(self.desk.turn_of(asking, self.desk.painter()))
         return self._kept(answer, parsed, line, cell)
 
     def refuse(self, what: str, do: str) -> None:
@@ -169,12 +162,6 @@ class CopilotMagics(Magics):
             absent=filled.absent,
             missing=filled.missing,
         )
-
-    def _turn(self, asking: Asking) -> Callable[[turn.Waker], turn.Steps]:
-        from copilot_jupyter.notebook import turn
-
-        loop, painter = self.desk.sessions.loop, self.desk.painter()
-        return lambda waker: turn.steps(loop, asking.ask, painter, waker, self.desk.tools)
 
     def _kept(self, answer: Answer, parsed: Parsed, line: str, cell: str | None) -> Answer | None:
         if into := parsed.get("--into"):

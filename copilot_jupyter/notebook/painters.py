@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.notebook import render
+from copilot_jupyter.notebook.terminal import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from copilot_jupyter.conversation.answer import Answer
-
-#: What a terminal obeys instead of showing it.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class CellPainter:
@@ -91,7 +88,7 @@ class TerminalPainter:
 
     def _write(self, text: str) -> None:
         # A terminal obeys control characters: titles, colours, what stands above.
-        sys.stdout.write(_CONTROL.sub("\ufffd", text))
+        sys.stdout.write(harmless(text))
         sys.stdout.flush()
 
 

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING
-
-from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
+from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from copilot_jupyter.errors import BadInputError
+from copilot_jupyter.notebook.desk import DeskMagics
 from copilot_jupyter.notebook.flags import parsed_line
 from copilot_jupyter.settings import TOOLS_THAT_ASK
 
-if TYPE_CHECKING:
-    from copilot_jupyter.conversation.grants import Grants
-    from copilot_jupyter.notebook.desk import Desk
-
 
 @magics_class
-class PermissionMagics(Magics):
+class PermissionMagics(DeskMagics):
     """What tools may do unasked."""
-
-    def __init__(self, desk: Desk) -> None:
-        super().__init__(desk.shell)
-        self.desk = desk
-
-    @cached_property
-    def grants(self) -> Grants:
-        """The standing answers."""
-        from copilot_jupyter.conversation.grants import Grants
-
-        return Grants(self.desk.sessions.store.ours)
 
     @no_var_expand
     @line_magic
@@ -52,10 +35,10 @@ class PermissionMagics(Magics):
         tools = _known("copilot_allow", parsed.words)
         session, notebook_id = self._here()
         if "--forget" in parsed:
-            self.grants.forget(session, notebook_id, *tools)
+            self.desk.sessions.grants.forget(session, notebook_id, *tools)
             self.desk.say(f"{', '.join(tools) or 'Every tool'} is asked for again.")
         elif tools:
-            self.grants.allow(session, notebook_id, *tools)
+            self.desk.sessions.grants.allow(session, notebook_id, *tools)
             self._tell(tools, session, "allowed")
         else:
             self._list(session, notebook_id)
@@ -77,7 +60,7 @@ class PermissionMagics(Magics):
                 "%copilot_deny names no tool.", f"There are {', '.join(TOOLS_THAT_ASK)}."
             )
         session, notebook_id = self._here()
-        self.grants.deny(session, notebook_id, *tools)
+        self.desk.sessions.grants.deny(session, notebook_id, *tools)
         self._tell(tools, session, "denied")
 
     def _here(self) -> tuple[str, str]:
@@ -113,7 +96,7 @@ class PermissionMagics(Magics):
         from copilot_jupyter.conversation.grants import UNTIL_RESTART
         from copilot_jupyter.notebook import render
 
-        given = self.grants.of(session, notebook_id)
+        given = self.desk.sessions.grants.of(session, notebook_id)
         rows = []
         for tool in dict.fromkeys((*TOOLS_THAT_ASK, *given)):
             brief = "until the kernel restarts" if tool in UNTIL_RESTART or not session else ""

@@ -16,6 +16,7 @@ import anywidget  # noqa: TID253 -- this module is the widget, and is imported t
 import traitlets
 
 from copilot_jupyter.conversation.pages import PAGE
+from copilot_jupyter.conversation.question import paired
 from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.notebook import history, render
 
@@ -161,10 +162,10 @@ def browse(
 def _to_wire(turn: Turn) -> dict[str, Any]:
     return {
         "number": turn.number,
-        "prompt": history.whole(turn.prompt),
-        "html": history.whole(render.markdown(turn.answer)),
-        "model": history.whole(turn.model),
-        "used": history.whole(", ".join(turn.tools)),
+        "prompt": paired(turn.prompt),
+        "html": paired(render.markdown(turn.answer)),
+        "model": paired(turn.model),
+        "used": paired(", ".join(turn.tools)),
         "at": f"{turn.at:%Y-%m-%d %H:%M} UTC" if turn.at else "",
         "complete": turn.complete,
     }

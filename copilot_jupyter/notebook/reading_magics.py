@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
+from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.notebook.desk import LISTED
+from copilot_jupyter.notebook.desk import LISTED, DeskMagics
 from copilot_jupyter.notebook.flags import one_id, parsed_line
 
 if TYPE_CHECKING:
     from copilot_jupyter.conversation.answer import Answer
     from copilot_jupyter.conversation.pages import Pages
-    from copilot_jupyter.notebook.desk import Desk
     from copilot_jupyter.notebook.flags import Parsed
     from copilot_jupyter.notebook.history import Transcript
     from copilot_jupyter.notebook.listing import Table
@@ -23,12 +22,8 @@ _READING = 2.0
 
 
 @magics_class
-class ReadingMagics(Magics):
+class ReadingMagics(DeskMagics):
     """What there is to read; none of it starts a runtime or takes a lock."""
-
-    def __init__(self, desk: Desk) -> None:
-        super().__init__(desk.shell)
-        self.desk = desk
 
     @no_var_expand
     @line_magic

@@ -5,23 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
+from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from copilot_jupyter.errors import BadInputError
+from copilot_jupyter.notebook.desk import DeskMagics
 from copilot_jupyter.notebook.flags import no_words, one_id, parsed_line
 
 if TYPE_CHECKING:
     from copilot_jupyter.notebook import render
-    from copilot_jupyter.notebook.desk import Desk
 
 
 @magics_class
-class SessionMagics(Magics):
+class SessionMagics(DeskMagics):
     """The conversations of this notebook, and all others."""
-
-    def __init__(self, desk: Desk) -> None:
-        super().__init__(desk.shell)
-        self.desk = desk
 
     @no_var_expand
     @line_magic

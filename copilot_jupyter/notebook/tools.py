@@ -16,7 +16,7 @@ from pathlib import Path
 from traceback import format_exception_only
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from copilot_jupyter.conversation.grants import Grants, Wish
+from copilot_jupyter.conversation.grants import Wish
 from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.events import NO_TOOLS, LeaveAsked, Offer, Tool, ToolAnswer, ToolAsked
 from copilot_jupyter.settings import BUILTIN_TOOLS, KERNEL_TOOLS
@@ -125,9 +125,7 @@ class Tools:
         from copilot_jupyter.notebook.permissions import Permissions
 
         desk = self._desk
-        return Permissions(
-            desk.front_end, desk.settings, Grants(desk.sessions.store.ours), desk.say
-        )
+        return Permissions(desk.front_end, desk.settings, desk.sessions.grants, desk.say)
 
     # -- what a turn calls -----------------------------------------------------------------
 

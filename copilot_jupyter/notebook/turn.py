@@ -26,6 +26,7 @@ from copilot_jupyter.events import (
     ToolStarted,
     TurnEvent,
     TurnRetry,
+    used,
 )
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def steps(loop: LoopThread, ask: Ask, painter: Painter, waker: Waker, helper: He
             painter.finish(turn.answer)
             raise TurnInterrupted("Stopped; the answer was complete already and is kept.") from None
         painter.show(seen.text, f"interrupted; {seen.kept}")
-        if seen.used:
+        if used(seen.asked):
             raise TurnInterrupted(f"Interrupted; the turn is {seen.kept}.") from None
         raise TurnInterrupted from None
     except BaseException:  # the painter failed: nothing is stored behind a cell that failed
@@ -214,22 +215,16 @@ class _Seen:
         self.length = 0
         self.remark = ""
         self._pieces: list[str] = []
-        self._asked: list[ToolAsked | LeaveAsked] = []
+        self.asked: list[ToolAsked | LeaveAsked] = []
 
     @property
     def text(self) -> str:
         return "".join(self._pieces)
 
     @property
-    def used(self) -> str:
-        """The last tool that may have changed something, "" if none did."""
-        done = (asked for asked in reversed(self._asked) if asked.had_effects)
-        return next((a.kind if isinstance(a, LeaveAsked) else a.name for a in done), "")
-
-    @property
     def kept(self) -> str:
         """What becomes of a turn that ends here."""
-        if tool := self.used:
+        if tool := used(self.asked):
             return f"kept in the session, because {tool} was used"
         return "not kept in the session"
 
@@ -250,14 +245,14 @@ class _Seen:
             if self._pieces and self._pieces[-1] != "\n\n":
                 self._pieces.append("\n\n")
         elif isinstance(event, ToolAsked | LeaveAsked):
-            self._asked.append(event)
+            self.asked.append(event)
 
 
 class _Pace:
     """When to draw again: rarer the longer the answer and the slower the drawing."""
 
     def __init__(self) -> None:
-        self._began = self._asked = time.monotonic()
+        self._began = self.asked = time.monotonic()
         self._last = 0.0
         self._cost = 0.0
         self._state = self._shown = (0, "")
@@ -269,23 +264,23 @@ class _Pace:
 
     def due(self, length: int, remark: str) -> bool:
         """Whether what there is now should be drawn."""
-        self._asked, self._state = time.monotonic(), (length, remark)
+        self.asked, self._state = time.monotonic(), (length, remark)
         if self._state == self._shown:
             # The clock goes on, where that is cheap.
             pause = max(_CLOCK, length / 2_000) if self._last else _PATIENCE
-            return length < _SHORT and self._asked - (self._last or self._began) > pause
+            return length < _SHORT and self.asked - (self._last or self._began) > pause
         # All of it is sent each time: the longer it is, the more is to be new.
         shown = self._shown[0]
         if remark == self._shown[1] and shown < length < shown + shown // _GROWTH:
             return False
         # At 200 updates a second a page lags a minute behind 50 kB; so 10 a second, 4 at 50 kB.
         pause = max(0.1, length / 200_000, 5 * self._cost)
-        return self._asked - self._last >= pause
+        return self.asked - self._last >= pause
 
     def drawn(self) -> None:
         """Note that it was, and how long that took."""
         self._last = time.monotonic()
-        self._cost = self._last - self._asked
+        self._cost = self._last - self.asked
         self._shown = self._state
 
 

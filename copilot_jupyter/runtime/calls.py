@@ -11,7 +11,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from copilot_jupyter.events import LOOKING, LeaveAsked, ToolAnswer, ToolAsked
+from copilot_jupyter.events import LOOKING, LeaveAsked, ToolAnswer, ToolAsked, used
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,9 +67,9 @@ class Calls:
         self._asked.clear()
 
     @property
-    def had_effects(self) -> bool:
-        """Whether anything that the last turn asked for has begun that may change something."""
-        return any(asked.had_effects for asked in self._asked)
+    def used(self) -> str:
+        """The last tool of the last turn that may have changed something, "" if none did."""
+        return used(self._asked)
 
     def options(self, offer: Offer) -> dict[str, Any]:
         """Return what a create or resume must pass for these tools."""

@@ -130,9 +130,9 @@ class LiveSession:
         self._ended = self._ended or event.type.value == "session.shutdown"
 
     @property
-    def had_effects(self) -> bool:
-        """Whether a tool of the last turn may have changed something."""
-        return self._calls.had_effects
+    def used(self) -> str:
+        """The last tool of the last turn that may have changed something, "" if none did."""
+        return self._calls.used
 
     async def ask(
         self,

@@ -138,7 +138,7 @@ def test_titles_prompts_names_and_errors_do_nothing(tmp_path, browser, model, ap
     put(store, "talk", events=turns)
     for number, text in enumerate(texts[:90]):
         folder = put(store, f"titled-{number:02}", events=exchange("hello", "hello"))
-        about = {"id": folder.name, "name": text, "cwd": f"/work/{text[:60]}"}
+        about = {"id": folder.name, "name": text, "cwd": f"/home/ana/{text[:60]}"}
         (folder / "workspace.yaml").write_text(json.dumps(about))
     name = '<img src=x onerror="window.hit=1"> $x$.ipynb'
     refused = [Reply(status=400, text=text) for text in texts]

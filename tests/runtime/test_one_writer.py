@@ -4,11 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
-import queue
 import signal
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from driven import Driven, Refused
 from scripted_model import Reply, ScriptedModel
 
 from copilot_jupyter.conversation.conversation import LET_GO
@@ -33,12 +31,10 @@ NOTICED = 4.0
 
 #: A notebook without Jupyter: does what it is told, a line in, a line out.
 NOTEBOOK = """
-import json, os, sys
 from pathlib import Path
 from copilot_jupyter.conversation import conversation
 from copilot_jupyter.conversation.conversation import Terms
 from copilot_jupyter.conversation.sessions import Sessions
-from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.events import Notice
 from copilot_jupyter.runtime.store import Store
 from copilot_jupyter.settings import Copilot
@@ -83,81 +79,15 @@ class Notebook:
     def close(self):
         self.sessions.close()
 
-notebook = Notebook()
-for line in sys.stdin:
-    order, arguments = json.loads(line)
-    try:
-        said = {"value": getattr(notebook, order)(**arguments)}
-    except CopilotError as error:
-        said = {"error": type(error).__name__, "what": error.what, "do": error.do}
-    except BaseException as error:
-        said = {"error": repr(error), "what": "", "do": ""}
-    print(json.dumps(said), flush=True)
+served = Notebook()
 """
 
 
-class Refused(Exception):
-    """What a notebook raised."""
-
-    def __init__(self, error: str, what: str, do: str) -> None:
-        super().__init__(error, what, do)
-        self.error, self.what, self.do = error, what, do
-
-
-class Notebook:
-    """One process, driven over its standard input."""
+class Notebook(Driven):
+    """A notebook in a process of its own."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", NOTEBOOK],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            self._lines.put(line)
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def tell(self, order: str, **arguments: Any) -> None:
-        self.process.stdin.write(json.dumps([order, arguments]) + "\n")
-
-    def reply(self, seconds: float = ANSWER) -> Any:
-        said = json.loads(self._lines.get(timeout=seconds))
-        if "error" in said:
-            raise Refused(**said)
-        return said["value"]
-
-    def __call__(self, order: str, **arguments: Any) -> Any:
-        self.tell(order, **arguments)
-        return self.reply()
-
-    def ask(self, prompt: str) -> dict[str, Any]:
-        said: dict[str, Any] = self("ask", prompt=prompt)
-        return said
-
-    def refused(self, order: str, **arguments: Any) -> Refused:
-        with pytest.raises(Refused) as caught:
-            self(order, **arguments)
-        return caught.value
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.end()
-
-    def end(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(10)
-        self._reader.join(10)
-        self.process.stdout.close()
+        super().__init__(NOTEBOOK, answer=ANSWER)
 
 
 @pytest.fixture(scope="module")

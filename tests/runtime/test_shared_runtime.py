@@ -8,16 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
 import signal
-import subprocess
-import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from driven import Driven, Refused
 from scripted_model import Reply, ScriptedModel
 
 from copilot_jupyter.runtime import shared
@@ -34,10 +31,9 @@ CALL = Reply(tool="run_python")
 
 #: A kernel without Jupyter, whose tool says which kernel ran it; a line in, a line out.
 KERNEL = """
-import json, sys, threading
+import json, sys
 from copilot_jupyter.conversation.conversation import Terms
 from copilot_jupyter.conversation.sessions import Sessions
-from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.events import Notice, Offer, Tool, ToolAnswer, ToolAsked
 from copilot_jupyter.runtime import shared
 from copilot_jupyter.settings import Copilot
@@ -74,78 +70,15 @@ class Kernel:
     def close(self):
         sessions.close()
 
-kernel = Kernel()
-for line in sys.stdin:
-    order, arguments = json.loads(line)
-    try:
-        said = {"value": getattr(kernel, order)(**arguments)}
-    except CopilotError as error:
-        said = {"error": type(error).__name__, "what": error.what, "do": error.do}
-    except BaseException as error:
-        said = {"error": repr(error), "what": "", "do": ""}
-    print(json.dumps(said), flush=True)
+served = Kernel()
 """
 
 
-class Refused(Exception):
-    """What a kernel raised."""
-
-    def __init__(self, error: str, what: str, do: str) -> None:
-        super().__init__(error, what, do)
-        self.error, self.what, self.do = error, what, do
-
-
-class Kernel:
-    """One process, driven over its standard input."""
+class Kernel(Driven):
+    """A kernel in a process of its own."""
 
     def __init__(self, name: str, idle: float) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", KERNEL, name, str(idle)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            self._lines.put(line)
-
-    def tell(self, order: str, **arguments: Any) -> None:
-        self.process.stdin.write(json.dumps([order, arguments]) + "\n")
-
-    def reply(self) -> Any:
-        said = json.loads(self._lines.get(timeout=SOON))
-        if "error" in said:
-            raise Refused(**said)
-        return said["value"]
-
-    def __call__(self, order: str, **arguments: Any) -> Any:
-        self.tell(order, **arguments)
-        return self.reply()
-
-    def ask(self, prompt: str) -> dict[str, Any]:
-        said: dict[str, Any] = self("ask", prompt=prompt)
-        return said
-
-    def refused(self) -> Refused:
-        with pytest.raises(Refused) as caught:
-            self.reply()
-        return caught.value
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.end()
-
-    def end(self) -> None:
-        if not self.process.stdin.closed:
-            self.process.stdin.close()
-        self.process.wait(10)
-        self._reader.join(10)
-        self.process.stdout.close()
+        super().__init__(KERNEL, name, str(idle), answer=SOON)
 
 
 @pytest.fixture
