@@ -60,6 +60,8 @@ def run(*, browser: bool) -> int:
     command = [sys.executable, "-m", "jupyterlab", str(notebook)]
     if not browser:
         command.append("--no-browser")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # in a container; it listens on loopback, with a token
     environment = {**os.environ, "COPILOT_JUPYTER_PROVIDER": "local", "COPILOT_OFFLINE": "true"}
     return subprocess.run(command, env=environment, check=False).returncode
 

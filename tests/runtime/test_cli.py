@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,3 +113,32 @@ def test_the_demo_check_runs_the_quickstart_across_a_restart(
     assert "PASSED" in done.stdout
     after = done.stdout.partition("the kernel was restarted")[2]
     assert "user: Let's discuss TypeScript generics" in after
+
+
+@pytest.mark.campaign
+def test_the_demo_opens_jupyterlab_on_the_quickstart(tmp_path: Path, runtime_program: str) -> None:
+    environment = {**os.environ, "COPILOT_CLI_PATH": runtime_program, "PYTHONUNBUFFERED": "1"}
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "copilot_jupyter.cli", "demo", "--no-browser"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    said = []
+    try:
+        for line in demo.stdout:  # until it says where it is, or ends
+            said.append(line)
+            if found := re.search(r"(http://(?:127\.0\.0\.1|localhost):\d+/)\S*token=(\w+)", line):
+                break
+        else:
+            pytest.fail("".join(said))
+        with urllib.request.urlopen(f"{found[1]}api/status?token={found[2]}", timeout=20) as reply:
+            assert reply.status == 200
+        assert (tmp_path / "copilot-jupyter-demo" / "01-quickstart.ipynb").exists()
+    finally:
+        os.killpg(demo.pid, signal.SIGKILL)
+        demo.wait(20)
+        demo.stdout.close()
