@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -135,8 +137,13 @@ def test_the_demo_opens_jupyterlab_on_the_quickstart(tmp_path: Path, runtime_pro
                 break
         else:
             pytest.fail("".join(said))
-        with urllib.request.urlopen(f"{found[1]}api/status?token={found[2]}", timeout=20) as reply:
-            assert reply.status == 200
+        address, deadline = f"{found[1]}api/status?token={found[2]}", time.monotonic() + 20
+        status = 0
+        while status != 200 and time.monotonic() < deadline:  # it says so before it listens
+            with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=20) as got:
+                status = got.status
+            time.sleep(0.1)
+        assert status == 200
         assert (tmp_path / "copilot-jupyter-demo" / "01-quickstart.ipynb").exists()
     finally:
         os.killpg(demo.pid, signal.SIGKILL)
