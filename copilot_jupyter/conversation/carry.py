@@ -205,7 +205,7 @@ def import_bundle(
     found = bundle.load(path)
     target = check_id(session_id or found.session)
     count = len(transcript.turns(found.events))
-    if store.folder(target).exists():
+    if store.taken(target):
         here = [turn.event_id for turn in transcript.turns(store.journal(target).events)]
         there = [str(event.get("id")) for event in found.events if is_prompt(event)]
         if here != there:

@@ -129,7 +129,7 @@ class Sessions:
         BadInputError
             If it cannot be an id.
         """
-        if self.store.folder(check_id(session_id)).exists():
+        if self.store.taken(check_id(session_id)):
             raise self.store.exists_error(session_id)
         live = await self.runtime.open(session_id, Provider("none"), folder, create=True)
         try:
@@ -152,7 +152,7 @@ class Sessions:
         plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:80] or "session"
         while True:
             candidate = f"{plain}-{uuid.uuid4().hex[:4]}"
-            if not self.store.folder(candidate).exists():
+            if not self.store.taken(candidate):
                 return candidate
 
     # -- finding ---------------------------------------------------------------------------

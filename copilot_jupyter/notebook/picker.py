@@ -333,7 +333,7 @@ class SessionPicker(anywidget.AnyWidget):
         self._finish(session)
 
     def _new(self, session: str) -> None:
-        if self.sessions.store.folder(check_id(session)).exists():
+        if self.sessions.store.taken(check_id(session)):
             raise self.sessions.store.exists_error(session)
         self._finish(session)
 

@@ -58,6 +58,9 @@ KEPT_FROM = "copilot-jupyter.kept.from"
 KEPT_AT = "copilot-jupyter.kept.at"
 KEPT_WHY = "copilot-jupyter.kept.why"
 
+#: Bytes of a transcript that may be nothing but a runtime's last words (700 seen).
+_LONGEST_LEFTOVER = 4096
+
 _TAIL_BYTES = 256 * 1024
 
 #: Bytes that must be free: with less, a runtime takes a prompt and never says a word (seen).
@@ -143,12 +146,20 @@ class Store:
 
     def exists(self, session_id: str) -> bool:
         """Whether the session has a transcript to resume."""
+        path = self.journal_path(session_id)
         try:
-            return self.journal_path(session_id).stat().st_size > 0
+            size = path.stat().st_size
+            return size > _LONGEST_LEFTOVER or (size > 0 and not _is_leftover(path.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
             raise self._unusable(error) from None
+
+    def taken(self, session_id: str) -> bool:
+        """Whether an id is in use: by a session, or by a kernel that is about to make one."""
+        if not self.folder(session_id).exists():
+            return False
+        return self.exists(session_id) or bool(self.holders(session_id))
 
     def ids(self) -> list[str]:
         """Return the ids of all sessions with a transcript, last used first."""
@@ -193,6 +204,8 @@ class Store:
             stat = path.stat()
         except OSError:
             raise self.not_found(session_id) from None
+        if not self.exists(session_id):
+            raise self.not_found(session_id)
         workspace = self.workspace(session_id)
         metadata = self.client_metadata(session_id)
         return SessionInfo(
@@ -407,9 +420,10 @@ class Store:
     @contextlib.contextmanager
     def _staged(self, session_id: str) -> Iterator[Path]:
         """Give a folder to fill; it becomes the session's own, whole, or nothing does."""
-        if self.folder(session_id).exists():
+        if self.taken(session_id):
             raise self.exists_error(session_id)
         with self.writing():
+            self.trash.set_aside(session_id)
             staging = self.folder(session_id).with_name(f".{session_id[:100]}.{uuid.uuid4().hex}")
             staging.mkdir(parents=True, mode=0o700)
             try:
@@ -511,7 +525,7 @@ class Store:
         """Return `wanted`, or the first of ``wanted-2``, ``wanted-3``... that is free."""
         wanted = wanted[: LONGEST_ID - 5]
         for candidate in (wanted, *(f"{wanted}-{n}" for n in range(2, 10_000))):
-            if not self.folder(candidate).exists():
+            if not self.taken(candidate):
                 return candidate
         return f"{wanted}-{uuid.uuid4().hex[:4]}"
 
@@ -603,3 +617,9 @@ def _time(value: Any) -> datetime | None:
         return datetime.fromisoformat(str(value))
     except ValueError:
         return None
+
+
+def _is_leftover(data: bytes) -> bool:
+    """Whether a transcript is only what a runtime wrote after its session's folder was gone."""
+    journal = parse_journal(data)
+    return not (journal.bad_lines or journal.has_start or any(map(is_prompt, journal.events)))

@@ -47,13 +47,24 @@ class Trash:
             The name of the batch, for `restore`.
         """
         kind = uuid.uuid4().hex[:6] if undoable else _ASIDE
-        batch = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{kind}"
+        batch = f"{_now()}-{kind}"
         with self._store.writing():
             target = private_folder(self.path / batch)
             for session_id in session_ids:
                 with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     self._store.folder(session_id).replace(target / session_id)
         return batch
+
+    def set_aside(self, session_id: str) -> None:
+        """Move away what is left of a session that has no transcript; no undo brings it back.
+
+        A runtime that outlives its session's folder writes its last event into a new one.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            left = self._store.folder(session_id)
+            if left.exists():
+                batch = private_folder(self.path / f"{_now()}-{_ASIDE}")
+                left.replace(batch / f"{session_id}.left")
 
     def restore(self) -> list[str]:
         """Bring back the newest batch of the trash.
@@ -73,10 +84,11 @@ class Trash:
             return []
         entries = sorted(batches[-1].iterdir())
         for entry in entries:
-            if self._store.folder(entry.name).exists():
+            if self._store.taken(entry.name):
                 raise self._store.exists_error(entry.name)
         with self._store.writing():
             for entry in entries:
+                self.set_aside(entry.name)
                 entry.replace(self._store.folder(entry.name))
             batches[-1].rmdir()
         return [entry.name for entry in entries]
@@ -112,9 +124,10 @@ class Trash:
         for batch in reversed(self._batches()):
             entry = batch / session_id
             if entry.is_dir():
-                if self._store.folder(session_id).exists():
+                if self._store.taken(session_id):
                     raise self._store.exists_error(session_id)
                 with self._store.writing():
+                    self.set_aside(session_id)
                     entry.replace(self._store.folder(session_id))
                     with contextlib.suppress(OSError):  # others are still in it
                         batch.rmdir()
@@ -126,3 +139,7 @@ class Trash:
 
     def _batches(self) -> list[Path]:
         return sorted(b for b in self.path.iterdir() if b.is_dir()) if self.path.is_dir() else []
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"

@@ -126,6 +126,17 @@ def test_the_line_rebuilds_the_session_under_its_id_and_the_model_gets_its_turns
     assert [turn.answer for turn in here.turns("talk")][:3] == ANSWERS
 
 
+def test_the_last_words_of_a_runtime_in_a_deleted_folder_do_not_stand_in_for_the_session(here):
+    folder = here.store.folder("talk")
+    folder.mkdir(parents=True)
+    words = {"type": "session.shutdown", "data": {}, "id": "x", "timestamp": "2026-01-01T00:00:00Z"}
+    (folder / "events.jsonl").write_text(json.dumps(words) + "\n", encoding="utf-8")
+    notebook = opened(here)
+    assert said(notebook.run(LINE).ok()) == [f"talk was rebuilt from {NAME}: 3 of 3 turns."]
+    ask(notebook, "What were we discussing?").ok()
+    assert here.model.requests[0].prompts == [*PROMPTS, "What were we discussing?"]
+
+
 def test_running_a_cell_rebuilds_it_where_the_front_end_tells_the_path(here, written):
     notebook = opened(here)
     again = run_prompt(notebook, PROMPTS[1]).ok()

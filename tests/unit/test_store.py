@@ -408,6 +408,37 @@ def test_a_branch_never_writes_over_a_session(store):
     assert store.journal_path("new").read_bytes() == before
 
 
+def test_a_runtimes_last_words_in_a_deleted_session_are_no_session(store):
+    put(store, "one")
+    put(store, "left")
+    last = event("session.shutdown", shutdownType="routine")
+    store.journal_path("left").write_bytes(journal_bytes([last]))
+    assert not store.exists("left")
+    assert not store.taken("left")
+    assert [info.id for info in store.infos()] == ["one"]
+    store.fork("one", "left")
+    assert store.journal("left").events[0]["data"]["sessionId"] == "left"
+    [aside] = store.trash.path.glob("*-aside/left.left/events.jsonl")
+    assert b"session.shutdown" in aside.read_bytes()
+    assert store.trash.restore() == []
+
+
+@pytest.mark.parametrize("content", [b"\0" * 40, b"{torn", b"<<<<<<< HEAD\n"])
+def test_a_damaged_transcript_is_a_session_still(store, content):
+    put(store, "one")
+    store.journal_path("one").write_bytes(content)
+    assert store.exists("one")
+    assert store.taken("one")
+
+
+def test_a_folder_that_a_living_process_holds_is_taken(store):
+    folder = store.folder("begun")
+    folder.mkdir(parents=True)
+    assert not store.taken("begun")
+    (folder / f"inuse.{os.getpid()}.lock").touch()
+    assert store.taken("begun")
+
+
 def test_a_branch_of_nothing_is_refused(store):
     with pytest.raises(SessionNotFoundError):
         store.fork("gone", "new")
