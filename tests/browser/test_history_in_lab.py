@@ -76,6 +76,7 @@ def reading(lab, browser, home, request) -> Iterator[Reading]:
     made.page.close()
 
 
+@pytest.mark.campaign
 def test_page_jump_search_and_leave_by_the_keyboard(reading):
     events = []
     for n in range(1, 10_001):

@@ -307,6 +307,7 @@ def ran(page, index):
 
 
 @apps
+@pytest.mark.campaign
 def test_command_and_button_open_the_sessions(lab, browser, tmp_path):
     lab.write("Open.ipynb", "1", "2")
     page = browser.open(lab, "Open.ipynb")

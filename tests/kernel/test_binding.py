@@ -217,6 +217,7 @@ def test_a_copy_goes_on_in_a_branch_and_the_original_in_its_own_session(desk, or
     assert sorted(desk.store.ids()) == sorted([session, branch])
 
 
+@pytest.mark.campaign
 def test_a_copy_whose_kernel_restarts_before_it_is_saved_gets_one_branch(desk, original):
     copy = desk.opened(copied(original, "Copy.ipynb"))
     branch = session_of(ask(copy, SECOND))
@@ -225,6 +226,7 @@ def test_a_copy_whose_kernel_restarts_before_it_is_saved_gets_one_branch(desk, o
     assert len(desk.store.ids()) == 2
 
 
+@pytest.mark.campaign
 def test_a_copied_line_is_rewritten_to_the_branch(desk, original):
     session = desk.only_session()
     original.add(f"# our talk\n%copilot_resume {session}  \nready = True  # not ours")
@@ -372,6 +374,7 @@ def test_a_session_deleted_behind_a_living_kernel_is_not_made_anew_silently(desk
     assert len(desk.model.requests) == 1
 
 
+@pytest.mark.campaign
 def test_a_damaged_notebook_file_does_not_stop_the_conversation(desk, original):
     session = desk.only_session()
     desk.opened(original)

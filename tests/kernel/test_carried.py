@@ -216,6 +216,7 @@ def test_with_outputs_stripped_nothing_is_carried(here):
     assert here.prompts("talk") == PROMPTS[:1]
 
 
+@pytest.mark.campaign
 def test_a_long_prompt_is_carried_whole(here, elsewhere):
     """What was pasted into a prompt is the prompt, and no view that may be cut."""
     long = "Summarise this log:\n" + "".join(f"line {n}: all is well\n" for n in range(900)) + "END"
@@ -228,6 +229,7 @@ def test_a_long_prompt_is_carried_whole(here, elsewhere):
     assert here.model.requests[0].prompts == [*PROMPTS, long, "And now?"]
 
 
+@pytest.mark.campaign
 def test_the_notebook_of_a_fork_carries_the_turns_that_it_shares(here, elsewhere):
     notebook = opened(elsewhere)
     notebook.run("%copilot_fork talk-b").ok()
@@ -271,6 +273,7 @@ def test_a_prompt_edited_elsewhere_takes_the_place_of_its_turn(here, equal_promp
 # -- two people ---
 
 
+@pytest.mark.campaign
 def test_a_colleagues_later_turns_are_appended(here, elsewhere):
     mine = opened(here)
     mine.run(LINE).ok()
@@ -355,6 +358,7 @@ def test_a_merge_of_two_courses_keeps_both_and_asks_nothing(here, merged):
     assert here.model.requests[0].prompts == [*PROMPTS, "Mine", "And now?"]
 
 
+@pytest.mark.campaign
 def test_a_merged_file_rebuilds_both_courses_on_a_third_machine(desk, here, merged, elsewhere):
     shutil.rmtree(here.home)
     notebook = opened(here)
@@ -367,6 +371,7 @@ def test_a_merged_file_rebuilds_both_courses_on_a_third_machine(desk, here, merg
     assert courses == {"talk": COURSES["talk-merged"], "talk-merged": COURSES["talk"]}
 
 
+@pytest.mark.campaign
 def test_a_merged_file_that_was_run_and_saved_can_still_be_taken_elsewhere(here, merged, elsewhere):
     notebook = opened(here)
     for result in notebook.run_all():
@@ -383,6 +388,7 @@ def test_a_merged_file_that_was_run_and_saved_can_still_be_taken_elsewhere(here,
 # -- what was taken out stays out ---
 
 
+@pytest.mark.campaign
 def test_a_rewound_turn_is_not_brought_back_by_its_old_output(here):
     notebook = opened(here)
     notebook.run(LINE).ok()

@@ -370,6 +370,7 @@ def test_an_id_that_this_notebook_made_is_resumed_and_another_refused(notebook, 
 # -- choosing from the list ---
 
 
+@pytest.mark.campaign
 def test_choosing_by_number_or_id(notebook, shared_desk):
     one, other = (f"choice-{next(UNIQUE)}" for _ in range(2))
     for name in (one, other):

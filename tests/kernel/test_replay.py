@@ -133,6 +133,7 @@ def test_a_duplicate_is_a_question_of_its_own_and_keeps_its_answer(desk, noteboo
     assert len(desk.model.requests) == 2
 
 
+@pytest.mark.campaign
 def test_a_duplicate_run_after_the_restart_leaves_the_original_its_answer(desk, notebook):
     original = ask(notebook, "continue").ok().cell
     copy = notebook.add("%%copilot\ncontinue")
@@ -252,6 +253,7 @@ ASYNC = """import copilot_jupyter
 awaited = [(await copilot_jupyter.ask_async("roll")).text for _ in range(3)]"""
 
 
+@pytest.mark.campaign
 def test_loops_in_python_get_their_answers_back_in_order(desk, notebook):
     notebook.run(LOOP).ok()
     notebook.run(ASYNC).ok()
@@ -291,6 +293,7 @@ def test_what_a_terminal_asked_answers_a_cell(desk, notebook, monkeypatch):
     assert len(desk.model.requests) == 3
 
 
+@pytest.mark.campaign
 def test_what_is_typed_at_a_console_is_always_live(desk):
     console = desk.notebook(cell_ids=False, answers=[])
     console.run(BIND).ok()
@@ -403,6 +406,7 @@ def test_again_that_fails_stays_in_the_source(desk, notebook):
     assert desk.prompts(ID) == ["Why?"]
 
 
+@pytest.mark.campaign
 def test_again_with_nobody_there_asks_once(desk):
     for number in range(3):
         run = desk.headless()

@@ -19,7 +19,7 @@ def killed(kernel):
     ("saved", "cell_ids"),
     [
         pytest.param(True, True, id="saved, with cell ids"),
-        pytest.param(False, False, id="never saved, without cell ids"),
+        pytest.param(False, False, id="never saved, without cell ids", marks=pytest.mark.campaign),
     ],
 )
 def test_the_model_hears_the_first_exchange_after_every_kind_of_restart(desk, saved, cell_ids):
@@ -63,6 +63,7 @@ def test_a_notebook_never_saved_is_known_by_its_path_and_a_prompt(desk):
     assert desk.only_session() == session
 
 
+@pytest.mark.campaign
 def test_a_new_notebook_at_the_path_of_a_deleted_one_begins_anew(desk):
     notebook = desk.notebook()
     old = session_of(ask(notebook, FIRST))
@@ -90,6 +91,7 @@ def test_a_new_notebook_at_the_path_of_a_deleted_one_begins_anew(desk):
     assert desk.model.requests[-1].prompts == ["A third notebook at this path"]
 
 
+@pytest.mark.campaign
 def test_an_id_of_ones_own_is_in_the_notebook_and_resumes(desk):
     notebook = desk.notebook()
     line = notebook.run("%copilot_new user-123-conversation").ok().cell

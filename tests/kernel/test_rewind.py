@@ -168,6 +168,7 @@ def test_a_branch_that_fails_leaves_the_notebook_where_it_was(desk, notebook):
     assert desk.store.ids() == [ID]
 
 
+@pytest.mark.campaign
 def test_branch_with_nobody_there_makes_one_branch(desk):
     for _ in range(3):
         run = desk.headless()
@@ -198,7 +199,10 @@ def test_a_flag_in_the_first_cell_of_a_notebook(desk, flags):
 # -- %copilot_rewind and %copilot_undo --------------------------------------------------------
 
 
-@pytest.mark.parametrize("turn", [1, 2, 3])
+@pytest.mark.parametrize(
+    "turn",
+    [1, pytest.param(2, marks=pytest.mark.campaign), pytest.param(3, marks=pytest.mark.campaign)],
+)
 def test_rewind_goes_back_to_before_a_turn(desk, notebook, turn):
     whole = desk.turns(ID)
     said = notebook.run(f"%copilot_rewind {turn}").ok().shown
@@ -281,6 +285,7 @@ def test_undo_takes_back_replaced_turns_and_rewinds_in_turn(desk, notebook):
     assert desk.turns(ID) == whole
 
 
+@pytest.mark.campaign
 def test_undo_and_rewind_while_the_session_is_held_elsewhere(desk, notebook):
     notebook.run("%copilot_rewind 3").ok()
     before = everything(desk)
@@ -323,6 +328,7 @@ def test_fork_at_a_turn_has_the_turns_up_to_it(desk, notebook, line):
     assert desk.prompts(ID) == PROMPTS
 
 
+@pytest.mark.campaign
 def test_fork_with_nobody_there_needs_an_id_and_makes_one_branch(desk, notebook):
     notebook.run("%copilot_release").ok()
     for number in range(3):

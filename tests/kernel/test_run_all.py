@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from desk import ask, reloaded
 from drivers import descendants
 
@@ -22,6 +23,7 @@ def session_prompts(request):
     return [prompt.rpartition("</current_datetime>")[2].strip() for prompt in request.prompts]
 
 
+@pytest.mark.campaign
 def test_ten_times_run_all_asks_nothing_and_changes_nothing(desk):
     notebook = desk.notebook()
     notebook.run("%copilot_resume many --create").ok()

@@ -200,7 +200,13 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("way", ["restart", "kill -9", "shut down"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "kill -9",
+        *(pytest.param(way, marks=pytest.mark.campaign) for way in ["restart", "shut down"]),
+    ],
+)
 def test_no_runtime_outlives_its_idle_kernel(desk, way):
     kernel = desk.notebook()
     ask(kernel, "Hello").ok()
@@ -211,7 +217,14 @@ def test_no_runtime_outlives_its_idle_kernel(desk, way):
     assert kernel.orphans == []
 
 
-@pytest.mark.parametrize("way", ENDS)
+@pytest.mark.parametrize(
+    "way",
+    [
+        "restart",
+        "kill -9",
+        *(pytest.param(way, marks=pytest.mark.campaign) for way in ["restart now", "shut down"]),
+    ],
+)
 def test_a_kernel_that_ends_in_mid_turn_leaves_no_runtime_and_no_prompt(desk, way):
     kernel = desk.notebook()
     session = session_of(ask(kernel, "Hello"))

@@ -176,7 +176,13 @@ def outputs(notebook):
 # -- what they show ---
 
 
-@pytest.mark.parametrize("execute", [by_nbclient, by_papermill, by_nbconvert])
+@pytest.mark.parametrize(
+    "execute",
+    [
+        by_nbclient,
+        *(pytest.param(way, marks=pytest.mark.campaign) for way in [by_papermill, by_nbconvert]),
+    ],
+)
 def test_run_all_asks_nobody_and_shows_the_same(provided, execute):
     saved = nbformat.read(provided.path, as_version=4)
     journal = Store(provided.home).journal_path("live").read_bytes()
@@ -190,6 +196,7 @@ def test_run_all_asks_nobody_and_shows_the_same(provided, execute):
     assert Store(provided.home).ids() == ["live"]
 
 
+@pytest.mark.campaign
 def test_a_notebook_saved_live_is_a_strict_test_of_itself(provided):
     tags = [cell.metadata for cell in nbformat.read(provided.path, as_version=4).cells]
     assert not any(tags)  # nothing is left out of the comparison
@@ -199,6 +206,7 @@ def test_a_notebook_saved_live_is_a_strict_test_of_itself(provided):
     assert Store(provided.home).ids() == ["live"]
 
 
+@pytest.mark.campaign
 def test_that_strict_test_can_fail(machine):
     """An answer that is not the stored one is noticed."""
     notebook = nbformat.read(machine.path, as_version=4)

@@ -140,6 +140,7 @@ def test_an_interrupt_of_the_kernel_does_not_reach_it(served: LocalModel):
     assert os.getpgid(served.pid) == os.getsid(served.pid) == served.pid
 
 
+@pytest.mark.campaign
 def test_it_can_be_closed_twice_and_started_again(gguf: Path):
     model = LocalModel(gguf)
     assert (model.base_url, model.pid, model.running) == ("", None, False)
