@@ -87,6 +87,20 @@ def test_formulas_are_typeset_and_prices_are_not(lab, browser):
     page.close()
 
 
+def test_the_formulas_of_a_long_answer_are_typeset_while_the_page_answers(lab, browser):
+    answered(
+        lab, "Long formulas.ipynb", "\n\n".join(f"With $x_{{{n}}}$ terms." for n in range(400))
+    )
+    page = browser.open(lab, "Long formulas.ipynb")
+    shown = page.output(0)
+    shown.locator("mjx-container").first.wait_for()
+    # Typeset at once, all of them were there when the first one is.
+    assert shown.locator("mjx-container").count() < 400
+    shown.locator("mjx-container").nth(399).wait_for(timeout=60_000)
+    assert "$" not in shown.locator(".copilot-answer").text_content()
+    page.close()
+
+
 @pytest.mark.campaign
 def test_a_long_answer_is_folded_and_opens_by_keyboard(lab, browser):
     answered(lab, "Long.ipynb", LONG, "short")

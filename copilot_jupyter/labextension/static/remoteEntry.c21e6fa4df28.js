@@ -11,7 +11,7 @@
   const TITLE = 'Copilot sessions';
   const CAPTION = 'Choose the Copilot session of this notebook';
 
-  // Says nothing where the package is missing.
+  // Silent where the package is missing.
   const LOAD = `try:
     __import__('copilot_jupyter.notebook.labcomm', fromlist=['_']).autoload(get_ipython())
 except Exception:
@@ -43,30 +43,19 @@ except Exception:
   let scope; // {package: {version: {get, loaded}}}
 
   const need = async name => {
-    const versions = Object.values((scope && scope[name]) || {});
+    const versions = Object.values(scope?.[name] || {});
     if (!versions.length) throw new Error(`${NAME}: the application does not share ${name}`);
     const found = versions.find(version => version.loaded) || versions[0];
     return (await found.get())();
   };
 
-  const maybe = name => need(name).catch(() => ({}));
+  const kernelOf = panel => panel.sessionContext.session?.kernel;
 
-  const kernelOf = panel => {
-    const session = panel.sessionContext.session;
-    return (session && session.kernel) || null;
-  };
-
-  const bindingOf = panel => {
-    const model = panel.context.model;
-    return (model && model.getMetadata(KEY)) || null;
-  };
+  const bindingOf = panel => panel?.context.model?.getMetadata(KEY);
 
   // -- the IPython extension
 
-  const isPython = async kernel => {
-    const info = await kernel.info;
-    return !!info.language_info && info.language_info.name === 'python';
-  };
+  const isPython = async kernel => (await kernel.info).language_info?.name === 'python';
 
   // What is asked after this runs after it.
   const load = async kernel => {
@@ -128,7 +117,7 @@ except Exception:
   // between two cells makes ipykernel 7.4 lose the end of the second one.
   const keepBinding = panel => {
     panel.sessionContext.iopubMessage.connect((_, { content }) => {
-      const said = content && content.metadata && content.metadata[KEY];
+      const said = content?.metadata?.[KEY];
       const model = panel.context.model;
       if (!said || panel.isDisposed || !model || model.readOnly) return;
       const { v, session, path, notebook_id } = said;
@@ -139,7 +128,7 @@ except Exception:
     });
   };
 
-  // One comm is one cell to insert, in the window that runs the cell.
+  // One comm is one cell to insert, in the window that runs it.
   const serve = (panel, kernel) => {
     if (!kernel) return;
     kernel.registerCommTarget(KEY, (comm, message) => {
@@ -155,23 +144,9 @@ except Exception:
 
   // -- what is drawn in answers
 
-  const copyText = async text => {
-    if (navigator.clipboard && window.isSecureContext) {
-      try {
-        return await navigator.clipboard.writeText(text);
-      } catch {
-        // the older way
-      }
-    }
-    (await need('@jupyterlab/apputils')).Clipboard.copyToSystem(text);
-  };
-
   const button = (label, title, act) => {
     const node = document.createElement('button');
-    node.type = 'button';
-    node.textContent = label;
-    node.title = title;
-    node.setAttribute('aria-label', title);
+    Object.assign(node, { type: 'button', textContent: label, title, ariaLabel: title });
     node.setAttribute('data-lm-suppress-shortcuts', 'true');
     node.addEventListener('mousedown', event => event.stopPropagation());
     node.addEventListener('click', act);
@@ -185,9 +160,7 @@ except Exception:
 
   const toolbar = (label, ...buttons) => {
     const bar = document.createElement('div');
-    bar.className = 'copilot-tools';
-    bar.setAttribute('role', 'group');
-    bar.setAttribute('aria-label', label);
+    Object.assign(bar, { className: 'copilot-tools', role: 'group', ariaLabel: label });
     bar.append(...buttons);
     return bar;
   };
@@ -195,7 +168,7 @@ except Exception:
   const tools = (panel, pre) => {
     const text = () => pre.textContent.replace(/\n+$/, ''); // as Answer.code
     const copy = button('Copy', 'Copy this code', async () => {
-      await copyText(text());
+      (await need('@jupyterlab/apputils')).Clipboard.copyToSystem(text());
       copy.textContent = 'Copied';
       setTimeout(() => (copy.textContent = 'Copy'), 2000);
     });
@@ -216,7 +189,6 @@ except Exception:
       if (!prompt.includes('*')) sign.className = '';
       return true;
     }
-    if (answer.scrollHeight < 720) return false;
     const show = open => {
       cell.copilotOpen = open;
       answer.classList.toggle('copilot-folded', !open);
@@ -224,19 +196,22 @@ except Exception:
       more.ariaExpanded = String(open);
     };
     const more = button('', 'Show more or less', () => show(!cell.copilotOpen));
-    answer.addEventListener('focusin', () => show(true));
-    answer.after(toolbar('Answer', more));
-    show(!!cell.copilotOpen);
+    // Asked for its height at once, a long answer is laid out twice.
+    const sized = new ResizeObserver(() => {
+      if (answer.scrollHeight < 720) return;
+      sized.disconnect();
+      answer.addEventListener('focusin', () => show(true));
+      answer.after(toolbar('Answer', more));
+      show(!!cell.copilotOpen);
+    });
+    sized.observe(answer);
     return false;
   };
 
   const wasReplayed = (panel, answer) => {
     const cell = panel.content.widgets[cellAround(panel, answer)];
-    if (!cell || !cell.outputArea) return false;
-    const index = cell.outputArea.widgets.findIndex(child => child.node.contains(answer));
-    const output = index >= 0 ? cell.model.outputs.get(index) : null;
-    const ours = output && output.metadata && output.metadata[KEY];
-    return !!ours && ours.replayed === true;
+    const index = cell?.outputArea?.widgets.findIndex(child => child.node.contains(answer)) ?? -1;
+    return index >= 0 && cell.model.outputs.get(index).metadata[KEY]?.replayed === true;
   };
 
   const draw = panel => {
@@ -246,24 +221,38 @@ except Exception:
       if (fold(answer)) continue;
       for (const pre of answer.querySelectorAll('pre')) pre.before(tools(panel, pre));
       if (!wasReplayed(panel, answer)) continue;
-      const mark = document.createElement('span');
-      mark.className = 'copilot-replayed';
-      mark.textContent = 'replayed';
-      mark.title = 'This answer was stored already; no model was asked.';
-      answer.append(mark);
+      const title = 'This answer was stored already; no model was asked.';
+      const mark = { className: 'copilot-replayed', textContent: 'replayed', title };
+      answer.append(Object.assign(document.createElement('span'), mark));
     }
   };
 
+  // Typeset at once, the formulas of a long answer stop the page for 0.2 s.
+  const typesetInSteps = typesetter => {
+    if (!typesetter || typesetter.copilotSteps) return;
+    typesetter.copilotSteps = true;
+    const typeset = typesetter.typeset.bind(typesetter);
+    typesetter.typeset = async node => {
+      const answer = node.querySelector('.copilot-answer');
+      if (!answer || answer.children.length < 50) return typeset(node);
+      for (const child of [...answer.children]) {
+        if (!/[$\\]/.test(child.textContent)) continue;
+        await new Promise(done => setTimeout(done));
+        if (!child.isConnected) return;
+        await typeset(child);
+      }
+    };
+  };
+
   const keepDrawn = panel => {
+    typesetInSteps(panel.content.rendermime.latexTypesetter);
     let timer = 0;
     const redraw = () => {
       timer = 0;
       if (!panel.isDisposed) draw(panel);
     };
     const soon = () => (timer = timer || requestAnimationFrame(redraw));
-    const observer = new MutationObserver(soon);
-    observer.observe(panel.content.node, { childList: true, subtree: true });
-    panel.disposed.connect(() => observer.disconnect());
+    new MutationObserver(soon).observe(panel.content.node, { childList: true, subtree: true });
     soon();
   };
 
@@ -301,15 +290,14 @@ except Exception:
     const changed = new Signal(item);
     let model = null;
     const update = () => {
-      const bound = (tracker.currentWidget && bindingOf(tracker.currentWidget)) || {};
-      const name = String(bound.name || bound.session || '');
+      const name = String(bindingOf(tracker.currentWidget)?.session || '');
       text.textContent = name && `Copilot: ${name}`;
       item.node.title = name && `The Copilot session of this notebook is ${name}`;
       changed.emit();
     };
     const follow = () => {
       if (model && !model.isDisposed) model.metadataChanged.disconnect(update);
-      model = tracker.currentWidget && tracker.currentWidget.context.model;
+      model = tracker.currentWidget?.context.model;
       if (model) model.metadataChanged.connect(update);
       update();
     };
@@ -354,17 +342,18 @@ except Exception:
 
   const plugin = async () => {
     const { INotebookTracker } = await need('@jupyterlab/notebook');
-    const { ICommandPalette } = await maybe('@jupyterlab/apputils');
-    const { IStatusBar } = await maybe('@jupyterlab/statusbar'); // Notebook 7 has none
+    const { ICommandPalette } = await need('@jupyterlab/apputils');
+    // Notebook 7 has none.
+    const { IStatusBar } = await need('@jupyterlab/statusbar').catch(() => ({}));
     const optional = [ICommandPalette, IStatusBar].filter(Boolean);
     return {
       id: `${NAME}:plugin`,
-      description: 'Keeps the Copilot conversation of a notebook with it.',
+      description: 'A notebook keeps its Copilot conversation.',
       autoStart: true,
       requires: [INotebookTracker],
       optional,
       activate: (app, tracker, ...found) => {
-        const service = token => (token && found[optional.indexOf(token)]) || null;
+        const service = token => token && found[optional.indexOf(token)];
         activate(app, tracker, service(ICommandPalette), service(IStatusBar));
       }
     };
