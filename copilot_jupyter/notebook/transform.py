@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _OURS = re.compile(r"%%?copilot(_\w+)?(\s|\Z)")
 _HELP = re.compile(r"%copilot(_\w+)?\?{1,2}\Z")
+#: ``%time %copilot Why?``: the question mark is our prompt's.
+_OURS_IN_ANOTHER = re.compile(r"%(?!copilot)\w+\s.*(?<=\s)%copilot(_\w+)?\s.*\?\Z")
 #: What Python may not await in, at the top of a cell.
 _OWN_SCOPE = (
     ast.FunctionDef,
@@ -61,7 +63,8 @@ class AskLine(TokenTransformBase):
             if words[at].start[0] != words[0].start[0]:  # goes over several lines
                 continue
             text = words[at].line[words[at].start[1] :].strip()
-            if _OURS.match(text) and not _HELP.match(text):
+            ours = _OURS.match(text) and not _HELP.match(text)
+            if ours or _OURS_IN_ANOTHER.match(text):
                 return cls(words[0].start, words[at].start[1])
         return None
 

@@ -50,6 +50,21 @@ def awaited_line(prompt: str) -> str:
 
 # -- one line ---------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize("prompt", ["Why?", "Is 'it' 100 % sure??", "%time?"])
+def test_a_question_in_another_magic_is_a_question(typed, prompt):
+    line = f"%copilot {prompt}"
+    assert typed(f"%time {line}\n") == f"get_ipython().run_line_magic('time', {line!r})\n"
+    assert typed(f"x = %timeit -n1 {line}") == (
+        f"x = get_ipython().run_line_magic('timeit', {'-n1 ' + line!r})\n"
+    )
+
+
+def test_help_about_another_magic_stays_help(typed):
+    assert "pinfo" in typed("%time?")
+    assert "pinfo" in typed("%copilot?")
+
+
 PROMPTS = [
     "What were we discussing?",
     "Let's discuss TypeScript generics",
