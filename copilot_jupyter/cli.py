@@ -76,11 +76,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _setup(options: argparse.Namespace) -> int:
-    from copilot_jupyter.runtime.locate import ensure_runtime
+    from copilot_jupyter.runtime.fetch import ensure_runtime
 
     print(f"runtime: {ensure_runtime(print)}")
     if options.local:
-        from copilot_jupyter.runtime.local_model import fetch_model
+        from copilot_jupyter.runtime.model_file import fetch_model
 
         print(f"model:   {fetch_model(print)}")
     return 0

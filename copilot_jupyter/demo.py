@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.errors import SetupError
-from copilot_jupyter.runtime.local_model import LocalModel, fetch_model
-from copilot_jupyter.runtime.locate import ensure_runtime
+from copilot_jupyter.runtime.fetch import ensure_runtime
+from copilot_jupyter.runtime.local_model import LocalModel
+from copilot_jupyter.runtime.model_file import fetch_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

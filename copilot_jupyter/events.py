@@ -299,7 +299,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """One session, as a list shows it.
+    """One session, as a question about it shows it: whether to delete it, or clean it up.
 
     Parameters
     ----------
@@ -307,32 +307,22 @@ class SessionInfo:
         The session's id.
     name : str
         Its title: given by a person, else the first prompt.
-    modified, created : datetime or None
+    modified : datetime or None
         UTC.
-    folder : str
-        The working directory it was made in.
     size : int
         Bytes of its transcript.
-    notebook : str
-        Path of the notebook bound to it, "" if none.
     ours : bool
         Whether copilot_jupyter made it (a terminal's session is never cleaned up).
     in_use_by : str
         Who writes it now ("pid 123 (copilot)"), "" if nobody.
-    kept_from : str
-        The session of which this is a kept copy, "" if it is none.
     """
 
     id: str
     name: str = ""
     modified: datetime | None = None
-    created: datetime | None = None
-    folder: str = ""
     size: int = 0
-    notebook: str = ""
     ours: bool = False
     in_use_by: str = ""
-    kept_from: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ import nbformat
 from nbclient import NotebookClient
 
 from copilot_jupyter.demo import clear
-from copilot_jupyter.runtime.local_model import LocalModel, fetch_model
-from copilot_jupyter.runtime.locate import ensure_runtime
+from copilot_jupyter.runtime.fetch import ensure_runtime
+from copilot_jupyter.runtime.local_model import LocalModel
+from copilot_jupyter.runtime.model_file import fetch_model
 
 HERE = Path(__file__).parent
 

@@ -10,7 +10,7 @@ from fetched import CACHE
 from scripted_model import ScriptedModel
 
 from copilot_jupyter.conversation.sessions import Sessions
-from copilot_jupyter.runtime.locate import ensure_runtime
+from copilot_jupyter.runtime.fetch import ensure_runtime
 from copilot_jupyter.settings import Copilot
 
 if TYPE_CHECKING:

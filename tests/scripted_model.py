@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: The runtime puts a date line before every prompt; tests compare what follows it.
 DATE_LINE = re.compile(r"^<current_datetime>.*?</current_datetime>\s*", re.DOTALL)
 
+#: What every answer is said to have used.
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+
 #: No scripted wait lasts longer than this (seconds): a test that fails must end.
 LONGEST_WAIT = 30.0
 
@@ -196,6 +199,9 @@ def _handler(model: ScriptedModel) -> type[BaseHTTPRequestHandler]:
             if reply.raw is not None:
                 self._send(200, reply.raw, {"Content-Type": "text/html"})
                 return
+            if not json.loads(body).get("stream"):
+                self._json(200, _whole(reply))
+                return
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self._stream(reply)
 
@@ -233,8 +239,7 @@ def _handler(model: ScriptedModel) -> type[BaseHTTPRequestHandler]:
                 reply.last()
             reason = "tool_calls" if reply.tool else "stop"
             self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
-            usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
-            self._event({"choices": [], "usage": usage})
+            self._event({"choices": [], "usage": USAGE})
             self.wfile.write(b"data: [DONE]\n\n")
             self.wfile.flush()
 
@@ -245,6 +250,17 @@ def _handler(model: ScriptedModel) -> type[BaseHTTPRequestHandler]:
             self.wfile.flush()
 
     return Handler
+
+
+def _whole(reply: Reply) -> dict[str, Any]:
+    """Return a reply in one piece, for who asked for no stream."""
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
+    if reply.tool:
+        message |= next(_deltas(reply))
+    reason = "tool_calls" if reply.tool else "stop"
+    choice = {"index": 0, "message": message, "finish_reason": reason}
+    head = {"id": "chatcmpl-s", "object": "chat.completion", "model": "scripted", "created": 0}
+    return {**head, "choices": [choice], "usage": USAGE}
 
 
 def _deltas(reply: Reply) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from copilot_jupyter.events import Usage
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from .records import Stored
+    from .turn_index import Stored
 
 
 @dataclass(frozen=True)

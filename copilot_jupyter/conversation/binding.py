@@ -13,11 +13,15 @@ notebook). Each is optional; together they find the session again:
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from copilot_jupyter.errors import BadInputError
+from copilot_jupyter.runtime.metadata import NOTEBOOK_KERNEL, NOTEBOOK_PATH
+
+from . import notebook_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,9 +36,6 @@ _ASK_LINE = re.compile(
     r"(?:--[a-z-]+(?:=|[ \t]+)(?:\"[^\"\n]*\"|'[^'\n]*'|\S+)[ \t]+)*(?P<prompt>\S.*)$",
     re.M,
 )
-
-#: A notebook file beyond this many bytes is not searched for its binding.
-_LARGEST = 200 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -112,27 +113,22 @@ def read_notebook(path: Path | None) -> Saved:
     if path is None:
         return Saved()
     try:
-        if path.stat().st_size > _LARGEST:
-            return Saved()
-        notebook = json.loads(path.read_bytes())
-        cells = notebook["cells"]
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        notebook = notebook_file.parsed(notebook_file.content(path), path.name)
+    except BadInputError:
         return Saved()
     found: list[tuple[str, int, Binding]] = []
     sources: list[str] = []
     asked: dict[str, tuple[str, ...]] = {}
-    for position, cell in enumerate(cells if isinstance(cells, list) else []):
-        if not isinstance(cell, dict) or cell.get("cell_type") != "code":
-            continue
-        sources.append(_text(cell.get("source")))
+    for position, cell, outputs in notebook_file.code_cells(notebook):
+        sources.append(notebook_file.text(cell.get("source")) or "")
         asked[str(cell.get("id") or "")] = tuple(prompts_of(sources[-1]))
-        outputs = cell.get("outputs")
-        for output in outputs if isinstance(outputs, list) else []:
-            entry = _entry(output)
-            if entry is not None:
-                found.append((str(entry.get("at", "")), position, _binding(entry)))
+        found += [
+            (str(entry.get("at", "")), position, _binding(entry))
+            for entry in map(_bound, outputs)
+            if entry is not None
+        ]
     found.sort(key=lambda item: item[:2])
-    if (entry := _entry(notebook)) is not None:  # the lab extension's; an answer knows better
+    if (entry := _bound(notebook)) is not None:  # the lab extension's; an answer knows better
         found.insert(0, ("", -1, _binding(entry)))
     lines = [match for source in sources for match in _RESUME_LINE.findall(source)]
     return Saved(
@@ -143,17 +139,17 @@ def read_notebook(path: Path | None) -> Saved:
     )
 
 
-def _text(source: Any) -> str:
-    """Return a cell's source, which nbformat writes as a text or as a list of lines."""
-    parts = source if isinstance(source, list) else [source]
-    return "".join(part for part in parts if isinstance(part, str))
-
-
-def _entry(output: Any) -> dict[str, Any] | None:
-    """Return our entry in an output's metadata, if it is one."""
+def our_metadata(output: Any) -> dict[str, Any] | None:
+    """Return our entry in the metadata of an output or a notebook, None if it has none."""
     metadata = output.get("metadata") if isinstance(output, dict) else None
     entry = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
-    return entry if isinstance(entry, dict) and isinstance(entry.get("session"), str) else None
+    return entry if isinstance(entry, dict) else None
+
+
+def _bound(output: Any) -> dict[str, Any] | None:
+    """Return our entry if it names a session."""
+    entry = our_metadata(output)
+    return entry if entry is not None and isinstance(entry.get("session"), str) else None
 
 
 def _binding(entry: dict[str, Any]) -> Binding:
@@ -228,8 +224,6 @@ def knows(turns: Iterable[str], asked: Iterable[str]) -> bool:
 
 def find_by(metadata: Mapping[str, str], *, kernel: str, path: Path | None) -> str:
     """Return how a session's client metadata points here: "kernel", "path" or ""."""
-    from copilot_jupyter.runtime.store import NOTEBOOK_KERNEL, NOTEBOOK_PATH
-
     if kernel and metadata.get(NOTEBOOK_KERNEL) == kernel:
         return "kernel"
     if path is not None and metadata.get(NOTEBOOK_PATH) == str(path):

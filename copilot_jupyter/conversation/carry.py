@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import BadInputError
 from copilot_jupyter.runtime.files import write_whole
+from copilot_jupyter.runtime.ids import check_id
 from copilot_jupyter.runtime.journal import is_prompt, journal_bytes, with_id
-from copilot_jupyter.runtime.store import BRANCH_OF, check_id
+from copilot_jupyter.runtime.metadata import BRANCH_OF
 
-from . import bundle, embedded, transcript
-from .records import FILE, Record, file_of, lines, read_records, to_record, with_spans
+from . import bundle, bundle_file, lineage, transcribe, transcript
+from .records import FILE, Record, file_of, lines, read_records, to_record
 from .replay import Replay
+from .spans import with_spans
+from .words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,7 +61,7 @@ def rebuild(
     list of str
         What was done, a line each.
     """
-    main, *others = embedded.chains(turns)
+    main, *others = lineage.chains(turns)
     _make(store, session_id, main, folder, metadata)
     total = main[-1].turn
     source = main[0].source
@@ -89,7 +92,7 @@ def branch_off(
                 _make(store, branch, chain, folder, {BRANCH_OF: session_id})
         said.append(
             f"{chain[-1].source} also carries another course of {session_id}; "
-            f"it is kept as {branch}, {transcript.counted(len(Replay(store, branch).events()))}."
+            f"it is kept as {branch}, {counted(len(Replay(store, branch).events()), 'turn')}."
         )
     return said
 
@@ -137,12 +140,12 @@ def go_on(store: Store, session_id: str, turns: Sequence[EmbeddedTurn]) -> None:
     parent = str(store.tail(session_id).events[-1].get("id") or "")
     events = []
     for turn in turns:
-        events += embedded.turn_events(turn, parent)
+        events += transcribe.turn_events(turn, parent)
         parent = events[-1]["id"]
     store.append(session_id, events)
     path = file_of(store, session_id)
     records = [*read_records(path), *_records(turns)]
-    with store.writing():
+    with store.disk_errors():
         path.parent.mkdir(mode=0o700, exist_ok=True)
         data = store.journal_path(session_id).read_bytes()
         write_whole(path, lines(with_spans(data, records)))
@@ -202,7 +205,7 @@ def import_bundle(
     BadInputError
         If the bundle cannot be used, or differs from the session that has its id here.
     """
-    found = bundle.load(path)
+    found = bundle_file.load(path)
     target = check_id(session_id or found.session)
     count = len(transcript.turns(found.events))
     if store.taken(target):
@@ -213,10 +216,10 @@ def import_bundle(
                 f"{target} is here already and differs from {path.name}: {_differ(here, there)}.",
                 f"Give it another id: %copilot_import {path.name} {store.free_id(target)}.",
             )
-        return target, f"{target} is here already, with the same {transcript.counted(count)}."
+        return target, f"{target} is here already, with the same {counted(count, 'turn')}."
     restore(store, found, target, folder, metadata)
     scrubbed = f" {found.secrets} secrets were left out of it." if found.secrets else ""
-    return target, f"{target} was restored from {path.name}: {transcript.counted(count)}.{scrubbed}"
+    return target, f"{target} was restored from {path.name}: {counted(count, 'turn')}.{scrubbed}"
 
 
 def export(store: Store, session_id: str, path: Path, shield: Shield) -> str:
@@ -234,9 +237,9 @@ def export(store: Store, session_id: str, path: Path, shield: Shield) -> str:
     kept = [record.value() for record in records if record.event in there]
     name = str(store.workspace(session_id).get("name") or "")
     data = bundle.dump(session_id, name, journal.events, kept, shield)
-    bundle.save(path, data, session_id, prompts)
+    bundle_file.save(path, data, session_id, prompts)
     secrets = f" {shield.count} secrets were left out." if shield.count else ""
-    return f"Wrote {path}: {transcript.counted(len(prompts))}, {len(data):,} bytes.{secrets}"
+    return f"Wrote {path}: {counted(len(prompts), 'turn')}, {len(data):,} bytes.{secrets}"
 
 
 def _make(
@@ -246,7 +249,7 @@ def _make(
     folder: str,
     metadata: dict[str, str] | None = None,
 ) -> None:
-    events = embedded.events_of(session_id, turns, folder)
+    events = transcribe.events_of(session_id, turns, folder)
     stored = lines(with_spans(journal_bytes(events), _records(turns)))
     name = " ".join(turns[0].prompt.split())[:100]
     store.make(
@@ -278,8 +281,6 @@ def _differ(here: Sequence[str], there: Sequence[str]) -> str:
         same += 1
     more_here, more_there = len(here) - same, len(there) - same
     start = (
-        f"both begin with the same {transcript.counted(same)}, then"
-        if same
-        else "they share no turn:"
+        f"both begin with the same {counted(same, 'turn')}, then" if same else "they share no turn:"
     )
     return f"{start} it has {more_here} here and {more_there} in the file"

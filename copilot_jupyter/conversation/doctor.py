@@ -7,18 +7,19 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.conversation import mend
-from copilot_jupyter.conversation.lock import SessionLock, lock_file
-from copilot_jupyter.conversation.transcript import dangling
 from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.runtime.locate import find_runtime
 from copilot_jupyter.runtime.provider import WAYS_ON, resolve
 from copilot_jupyter.runtime.shared import servers
 
+from . import mend
+from .lock import SessionLock, lock_file
+from .transcript import dangling
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from copilot_jupyter.conversation.sessions import Sessions
+    from .sessions import Sessions
 
 #: Bytes of free disk below which a turn may not fit.
 _LITTLE = 50 * 1024 * 1024

@@ -12,7 +12,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from . import masks
 from .placeholders import Placeholder, find
+from .used import ATTACHED
 from .views import View, view
 from .views.parts import size, whole_lines
 
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
 BUDGET = 8_000
 #: Bytes that surely make a token: English has four and a half, tables of numbers three.
 _BYTES = 3
-_MASK = "‹secret:"
 _NOT_SEEN = "(its picture was not sent: the model does not see images)"
-_ATTACHED = "(its picture is attached)"
 
 
 @dataclass(frozen=True)
@@ -222,9 +222,9 @@ def _entry(
     shown = view(value, place.name, place.format, scrub=scrub)
     if scrub is not None:
         shown = replace(shown, facts=scrub(shown.facts), text=scrub(shown.text))
-    note = (_ATTACHED if sees_images else _NOT_SEEN) if shown.png else ""
-    masks = shown.text.count(_MASK) + shown.facts.count(_MASK) if scrub is not None else 0
-    return _Entry(place, shown, shown.text, note, secret_ok=scrub is None, redactions=masks)
+    note = (ATTACHED if sees_images else _NOT_SEEN) if shown.png else ""
+    replaced = sum(part.count(masks.OPEN) for part in (shown.text, shown.facts)) if scrub else 0
+    return _Entry(place, shown, shown.text, note, secret_ok=scrub is None, redactions=replaced)
 
 
 def _digest(entry: _Entry) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.runtime.store import KEPT_AT, KEPT_FROM, KEPT_WHY
+from copilot_jupyter.runtime.metadata import KEPT_AT, KEPT_FROM, KEPT_WHY
 
 from . import transcript
 from .records import file_of
@@ -128,7 +128,7 @@ def put_back(store: Store, session_id: str, copy: str, *, keep_current: bool) ->
     """
     current = keep(store, session_id, UNDONE) if keep_current else ""
     store.replace_journal(session_id, copy)
-    with store.writing():
+    with store.disk_errors():
         stored, target = file_of(store, copy), file_of(store, session_id)
         if stored.exists():
             target.parent.mkdir(mode=0o700, exist_ok=True)

@@ -24,7 +24,8 @@ import psutil
 from filelock import FileLock
 
 from copilot_jupyter.errors import SessionInUseError, StateFolderError
-from copilot_jupyter.runtime.files import private_folder, started, write_whole
+from copilot_jupyter.runtime.files import private_folder, write_whole
+from copilot_jupyter.runtime.process import started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,7 @@ class Owner:
         Unique to one holding of the lock.
     pid : int
     started : float
-        The process's start time, as `files.started` has it.
+        The process's start time, as `process.started` has it.
     place : str
         The boot and process namespace in which `pid` means something.
     host : str

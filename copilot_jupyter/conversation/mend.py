@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import SessionError, SessionInUseError
 
-from . import transcript
+from .transcribe import start_event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,26 @@ def workspace(store: Store, session_id: str) -> bool:
         return False
     store.set_aside(session_id, "workspace.yaml")
     return True
+
+
+def before_opening(store: Store, session_id: str) -> str:
+    """Repair what one runtime refuses in a transcript and another drops. Only with its lock held.
+
+    Returns
+    -------
+    str
+        One line for the person, "" where nothing was wrong.
+    """
+    found = store.journal(session_id)
+    if not found.has_start:  # the runtime refuses it, and the doctor mends it
+        return ""
+    if found.bad_lines:
+        store.write_journal(session_id, found.events)
+        return said(session_id, found.bad_lines)
+    if found.events[0]["data"].get("sessionId") != session_id:
+        store.write_journal(session_id, found.events)
+        return f"The transcript of {session_id} named another session; it was put right."
+    return ""
 
 
 def journal(store: Store, session_id: str) -> list[str]:
@@ -62,7 +82,7 @@ def journal(store: Store, session_id: str) -> list[str]:
             )
         folder = str(store.workspace(session_id).get("cwd") or "")
         at = str(events[0].get("timestamp") or datetime.now(UTC).isoformat())
-        events.insert(0, transcript.start_event(session_id, at, folder))
+        events.insert(0, start_event(session_id, at, folder))
         done.append("the missing first event was written anew")
     elif events[0]["data"].get("sessionId") != session_id:
         done.append("its id was put right")

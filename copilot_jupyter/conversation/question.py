@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from copilot_jupyter.events import Attachment
 
 #: Addresses in a repr change with every process and say nothing.
-_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
-
-
+ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 #: What is said before a prompt about variables that went with a former life of the kernel.
 _RESTARTED = re.compile(r"\A<kernel_restarted>[^<]*</kernel_restarted>\n\n")
 
@@ -98,7 +96,7 @@ def key_of(prompt: str) -> str:
 
 def content_of(text: str) -> str:
     """Return a digest of a text as sent, addresses masked, without the note on a restart."""
-    return _digest(_ADDRESS.sub("0x", normal(_RESTARTED.sub("", text))))
+    return _digest(ADDRESS.sub("0x", normal(_RESTARTED.sub("", text))))
 
 
 def restarted(text: str, gone: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .question import tells_of_restart
-from .records import Entry, Record, Stored, TurnIndex
+from .turn_index import Entry, Stored, TurnIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from copilot_jupyter.runtime.store import Store
 
     from .question import Question
+    from .records import Record
 
 
 #: The last turns in which variables are looked for that the model was shown.

@@ -12,19 +12,18 @@ import json
 import os
 import re
 import urllib.parse
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import secret_rules
+from .masks import MASK, OPEN, mask
+from .secret_shapes import A_PATH, PLACES, TOKENS, WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-_OPEN = "‹secret:"
-_MASK = re.compile(r"(‹secret:[\w.-]{1,100}›)")
-_MASKS = re.compile(rf"(?:{_MASK.pattern})+")
+    from .secret_shapes import Kind
 
 #: ``TOKENIZERS_PARALLELISM`` and ``SECRETARY`` hold no secret, ``PGPASSWORD`` does.
 _SECRET_NAME = re.compile(
@@ -38,287 +37,11 @@ _MAYBE_SECRET_NAME = re.compile(
     re.I,
 )
 _SHORTEST = 8
-#: Values of such variables that say something else, or that any text may hold.
-_WORDS = frozenset(
-    (
-        *("anonymous", "automatic", "changeme", "credential", "credentials", "disabled"),
-        *("environment", "external", "keychain", "localhost", "optional", "password"),
-        *("required", "undefined"),
-    )
-)
-
-#: A password that is still to be put in, as in ``f"postgres://{user}:{password}@{host}"``.
-_PLACEHOLDER = re.compile(
-    r"\$?\{[^{}]*\}+|\{\{.*\}\}|\$[A-Z_][A-Z0-9_]*|%s|%\(\w+\)s|\*+|\.{3}|…|x{3,}"
-)
-
-#: The same in a list such as ``Server=db;Password=<your password>``.
-_STAND_IN = re.compile(
-    r"\$?\{.*|\$\(.*|\$[A-Za-z_]\w*|%\w+%|<[\w -]*>?|\[[\w -]*\]?|\?|(?i:your)[\w-]*"
-    r"|[:@](?i:pass\w*|pwd?)"
-)
-#: What a template puts into braces; ODBC puts other values into some that hold a ``;``.
-_EXPRESSION = re.compile(r"\{(?:\d*|[A-Za-z_][\w.]*+(?:[(\[].*|(?:![rsa])?(?::.*)?))\}")
-_CALL = re.compile(r"[A-Za-z_][\w.]*+[(\[]")
-_ATTRIBUTE = re.compile(
-    r"(?:self|this|os|sys|env|conf|cfg|config|settings|secrets|args|options|opts|params)\.[\w.]+"
-    r"|[A-Za-z_]\w*\.(?:\w+\.)*(?i:pass\w*|pwd?|secret\w*)"
-)
-#: What a password is said to be, or called, in prose and code.
-_NO_PASSWORDS = _WORDS | {
-    *("yes", "no", "none", "null", "nil", "true", "false", "on", "off", "empty", "ask"),
-    *("pass", "passwd", "pwd", "pw"),
-}
-_A_PATH = re.compile(r"~|\.{0,2}[/\\]|[A-Za-z]:[/\\]|file:")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{40,}={1,2}")
 #: A word, several of them, a number, or an address that names nobody.
 _PLAIN = re.compile(
     r"(?:[A-Z]?[a-z]+|[A-Z]+)(?:[-_ .,:/](?:[A-Z]?[a-z]+|[A-Z]+))*|[\d.,:+-]+"
     r"|[A-Za-z][A-Za-z0-9+.-]*://[^@?]*"
-)
-
-#: A list of ``key=value`` is recognized by what stands this near.
-_NEAR = 120
-_BREAK = re.compile(r"\\[nrt]")
-_NEXT = re.compile(r"(?:\s{0,20};\s{0,20}|\s{1,20})[A-Za-z_][\w .-]{0,40}=(?!=)")
-_CLOSED = re.compile(r" {0,4};\s{0,20}(?:\\*[\"'`]|\Z)")
-
-
-def _edge(width: int) -> str:
-    r"""Return what holds where a word of `width` characters that was just read began.
-
-    Asked for behind the word, since `re` finds words that a pattern begins with fast.
-    Escapes end in letters (a JSON text in a string, ``\x1b[31m``, ``%3D``) and are no
-    part of the word.
-    """
-    word = f".{{{width}}}"
-    before = (
-        rf"(?<![A-Za-z0-9]{word})",
-        rf"(?<=\\[abfnrtv]{word})",
-        rf"(?<=[\[;0-9]m{word})",
-        rf"(?<=%[0-9A-Fa-f][0-9A-Fa-f]{word})",
-        rf"(?<=\\x[0-9A-Fa-f]{{2}}{word})",
-        rf"(?<=\\u[0-9A-Fa-f]{{4}}{word})",
-    )
-    return f"(?:{'|'.join(before)})"
-
-
-def _always(_found: str) -> bool:
-    return True
-
-
-def _is_key(found: str) -> bool:
-    """Whether this is a random key, and no name such as ``sk-toggleable__label-arrow``."""
-    return bool(re.search(r"[0-9A-Z]|[a-z]{20}", found))
-
-
-def _is_password(found: str) -> bool:
-    return not (_MASKS.fullmatch(found) or _PLACEHOLDER.fullmatch(found))
-
-
-def _is_random(found: str) -> bool:
-    """Whether this mixes digits, small and large letters, as no name of a package does."""
-    return all(re.search(kind, found) for kind in ("[0-9]", "[A-Z]", "[a-z]"))
-
-
-def _is_value(found: str) -> bool:
-    """Whether this is a long value itself, and no name of a variable."""
-    return _is_password(found) and bool(re.search(r"[0-9+/=]", found))
-
-
-def _is_listed(found: str) -> bool:
-    """Whether this is a password in a list, and no placeholder, word or code."""
-    if found.startswith("{") and found.endswith("}"):
-        return not (_EXPRESSION.fullmatch(found) or _PLACEHOLDER.fullmatch(found[1:-1]))
-    bare = found.rstrip(",.)!?:")
-    if not bare or bare.lower() in _NO_PASSWORDS:
-        return False
-    if found[-1] in "([,)]}" and _CALL.match(found):
-        return False
-    if "." in bare and _ATTRIBUTE.fullmatch(bare):
-        return False
-    return _is_password(found) and not (_STAND_IN.fullmatch(bare) or _PLACEHOLDER.fullmatch(bare))
-
-
-def _anywhere(_match: re.Match[str]) -> bool:
-    return True
-
-
-def _in_list(match: re.Match[str]) -> bool:
-    """Whether ``password=…`` is one of several ``key=value``, and no argument of a call."""
-    text, (begin, end) = match.string, match.span()
-    if text[begin - 1 : begin] == ";":
-        return True
-    if match["name"].lower() == "pwd" and _A_PATH.match(match["secret"]):
-        return False  # the working directory in a list of variables
-    before = _BREAK.sub("  ", text[max(0, begin - _NEAR) : begin])
-    if before.rstrip().endswith(";") and "=" in before:
-        return True
-    if match["secret"].endswith(","):
-        return False
-    if before[-1:].isspace():
-        last = before.split()[-1:]
-        if last and "=" in last[0][1:] and "==" not in last[0] and not last[0].endswith(","):
-            return True
-    elif before[-1:] not in ("", '"', "'", "`", "="):
-        return False
-    after = _BREAK.sub("  ", text[end : end + _NEAR])
-    if _NEXT.match(after):
-        return True
-    return before[-1:] in ('"', "'", "`") and bool(_CLOSED.match(after))
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """A shape that secrets have.
-
-    Parameters
-    ----------
-    name : str
-    hints : tuple of str
-        Text without any of them holds none; to ask this costs next to nothing.
-    pattern : re.Pattern
-        Its group ``secret`` is what is replaced.
-    is_secret : callable
-        Whether what was found is one after all.
-    fits : callable
-        Whether the match stands where such secrets do.
-    """
-
-    name: str
-    hints: tuple[str, ...]
-    pattern: re.Pattern[str]
-    is_secret: Callable[[str], bool] = _always
-    fits: Callable[[re.Match[str]], bool] = _anywhere
-
-
-# Each pattern reads a text once: it begins with fixed characters, and a run that turns out
-# to be no secret is either passed over whole or ended by what the pattern begins with.
-
-#: Kinds that no mask can be a part of.
-_TOKENS = (
-    # Before the tokens of GitHub, the newest of which end in one.
-    _Kind(
-        "jwt",
-        ("eyJ",),
-        re.compile(
-            rf"(?P<secret>eyJ{_edge(3)}[A-Za-z0-9_-]*+"
-            r"(?:\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]{8,}){0,2})?)"
-        ),
-        lambda found: "." in found,
-    ),
-    _Kind(
-        "github-token",
-        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
-        re.compile(r"(?P<secret>gh[pousr]_[A-Za-z0-9_]{20,})"),
-    ),
-    _Kind(
-        "github-token",
-        ("github_pat_",),
-        re.compile(r"(?P<secret>github_pat_[A-Za-z0-9_]{20,})"),
-    ),
-    _Kind(
-        "api-key",
-        ("sk-",),
-        re.compile(rf"(?P<secret>sk-{_edge(3)}[A-Za-z0-9_-]{{20,}})"),
-        _is_key,
-    ),
-    _Kind("aws-key", ("AKIA", "ASIA"), re.compile(r"(?P<secret>A[KS]IA[A-Z0-9]{16})")),
-    _Kind("slack-token", ("xox",), re.compile(r"(?P<secret>xox[abprs]-[A-Za-z0-9-]{10,})")),
-    _Kind(
-        "google-key",
-        ("AIza",),
-        re.compile(rf"(?P<secret>AIza{_edge(4)}[A-Za-z0-9_-]{{30,}})"),
-    ),
-    _Kind(
-        "huggingface-token",
-        ("hf_",),
-        re.compile(rf"(?P<secret>hf_{_edge(3)}[A-Za-z0-9]{{20,}})"),
-    ),
-    _Kind(
-        "gitlab-token",
-        ("glpat-",),
-        re.compile(r"(?P<secret>glpat-[A-Za-z0-9_-]{20,}(?:\.[0-9a-z]{2}\.[0-9a-z]{7,9})?)"),
-    ),
-    _Kind(
-        "npm-token",
-        ("npm_",),
-        re.compile(rf"(?P<secret>npm_{_edge(4)}[A-Za-z0-9]{{20,}})"),
-    ),
-    _Kind(
-        "pypi-token",
-        ("pypi-",),
-        re.compile(rf"(?P<secret>pypi-{_edge(5)}[A-Za-z0-9_-]{{20,}})"),
-        _is_random,
-    ),
-    _Kind(
-        "stripe-key",
-        ("sk_live_", "rk_live_"),
-        re.compile(rf"(?P<secret>[rs]k_live_{_edge(8)}[A-Za-z0-9]{{16,}})"),
-    ),
-)
-
-#: Kinds told by what stands around the secret, a part of which may be masked already.
-_PLACES = (
-    _Kind(
-        "private-key",
-        ("PRIVATE KEY",),
-        re.compile(
-            r"(?P<secret>-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:"
-            r"[^-]*+(?:-(?!----)[^-]*+)*+-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-            # The end is cut off.
-            r"|(?:(?:\s|\\[nr])*+[A-Za-z0-9+/]{40,}+={0,2})++))"
-        ),
-    ),
-    _Kind(
-        "password",
-        ("://",),
-        re.compile(
-            r"://(?<=[A-Za-z0-9+.-]://)"
-            rf"[^\s/:@‹›]*+(?:{_MASK.pattern}[^\s/:@‹›]*+)*+"
-            r":(?P<secret>[^\s/?#\"`<>]+)@"
-        ),
-        _is_password,
-    ),
-    _Kind(
-        "authorization",
-        ("uthorization", "UTHORIZATION"),
-        re.compile(
-            r"[Aa](?:uthorization|UTHORIZATION)[^A-Za-z0-9‹›]{1,16}"
-            # Behind the other two words, what is short is prose.
-            r"(?i:bearer\s{1,4}|(?:basic|token)\s{1,4}(?=\S{16}))"
-            r"(?P<secret>[A-Za-z0-9._~+/=:‹›-]{6,})"
-        ),
-        _is_password,
-    ),
-    _Kind(
-        "azure-key",
-        ("AccountKey=", "SharedAccessKey="),
-        re.compile(r"(?:Account|SharedAccess)Key=(?P<secret>[\w+/=%.:‹›-]{16,})"),
-        _is_value,
-    ),
-    _Kind(
-        "signature",
-        ("sig=",),
-        # Behind the & of an address, which JSON or HTML may have escaped.
-        re.compile(r"sig=(?:(?<=[?&;]sig=)|(?<=\\u0026sig=))(?P<secret>[\w+/=%.:‹›~-]{16,})"),
-        _is_value,
-    ),
-    _Kind(
-        "password",
-        ("assword=", "ASSWORD=", "wd=", "WD="),
-        re.compile(
-            r"(?P<name>[Pp](?i:assword|asswd|wd))=(?:"
-            # Braces and quotes may hold all that ends a value otherwise; a quote that ends
-            # the text, as in "Password=" + password + ";", is none of them.
-            r"(?P<quote>[\"'])(?=[^\s+,&.)%}\];:|]))?"
-            r"(?P<secret>(?(quote)[^\"'\r\n\\]{1,128}+(?=(?P=quote)(?:[;\s\"'`\\]|\Z))"
-            r"|(?:\{[^{}\r\n\"'`\\]{1,128}\}(?=[;\s\"'`\\]|\Z)"
-            r"|(?:[^\s;\"'`\\]++|\\++(?![\"'`nrt]))++)))(?(quote)(?P=quote))"
-        ),
-        _is_listed,
-        _in_list,
-    ),
 )
 
 
@@ -339,11 +62,11 @@ class Shield:
     def __init__(self, values: Iterable[tuple[str, str]] = ()) -> None:
         named: dict[str, str] = {}
         for name, value in sorted(values):
-            mask = _mask(name)
-            if any(kind.pattern.search(mask) for kind in _TOKENS):
-                mask = _mask("variable")
+            shown = mask(name)
+            if any(kind.pattern.search(shown) for kind in TOKENS):
+                shown = mask("variable")
             for spelling in _spellings(value):
-                named.setdefault(spelling, mask)
+                named.setdefault(spelling, shown)
         self.count = 0
         self._values = sorted(named.items(), key=lambda item: (-len(item[0]), item))
 
@@ -395,54 +118,49 @@ class Shield:
         return top[0]
 
     def _scrubbed(self, text: str) -> str:
-        for value, mask in self._values:
+        for value, shown in self._values:
             if value in text:
-                text = _outside(text, partial(self._swap, value=value, mask=mask))
-        text = self._shapes(self._shapes(text, _TOKENS), _PLACES)
+                text = _outside(text, partial(self._swap, value=value, shown=shown))
+        text = self._shapes(self._shapes(text, TOKENS), PLACES)
         for value, kind in list(secret_rules.found(text)):
-            if _OPEN not in value and len(value) >= _SHORTEST:
-                text = _outside(text, partial(self._swap, value=value, mask=_mask(kind)))
+            if OPEN not in value and len(value) >= _SHORTEST:
+                text = _outside(text, partial(self._swap, value=value, shown=mask(kind)))
         return text
 
-    def _shapes(self, text: str, kinds: tuple[_Kind, ...]) -> str:
+    def _shapes(self, text: str, kinds: tuple[Kind, ...]) -> str:
         for kind in kinds:
             if any(hint in text for hint in kind.hints):
                 text = self._of_kind(text, kind)
         return text
 
-    def _swap(self, text: str, value: str, mask: str) -> str:
+    def _swap(self, text: str, value: str, shown: str) -> str:
         self.count += text.count(value)
-        return text.replace(value, mask)
+        return text.replace(value, shown)
 
-    def _of_kind(self, text: str, kind: _Kind) -> str:
-        mask = _mask(kind.name)
+    def _of_kind(self, text: str, kind: Kind) -> str:
+        shown = mask(kind.name)
 
         def replaced(match: re.Match[str]) -> str:
             if not (kind.is_secret(match["secret"]) and kind.fits(match)):
                 return match[0]
             self.count += 1
             begin, end = (place - match.start() for place in match.span("secret"))
-            return match[0][:begin] + mask + match[0][end:]
+            return match[0][:begin] + shown + match[0][end:]
 
         return kind.pattern.sub(replaced, text)
 
 
 def _outside(text: str, scrub: Callable[[str], str]) -> str:
     """Return a text with what is no mask replaced."""
-    if _OPEN not in text:
+    if OPEN not in text:
         return scrub(text)
-    parts = _MASK.split(text)
+    parts = MASK.split(text)
     parts[::2] = [scrub(part) for part in parts[::2]]
     return "".join(parts)
 
 
-def _mask(name: str) -> str:
-    name = re.sub(r"[^\w.-]", "_", name)[:100]
-    return f"{_OPEN}{name or '_'}›"
-
-
 def _can_be_secret(value: str) -> bool:
-    if len(value) < _SHORTEST or value.lower() in _WORDS:
+    if len(value) < _SHORTEST or value.lower() in WORDS:
         return False
     if os.sep not in value:
         return True
@@ -454,7 +172,7 @@ def _can_be_secret(value: str) -> bool:
 
 def _must_be_secret(value: str) -> bool:
     """Whether a value is a secret though its name says little."""
-    if _PLAIN.fullmatch(value) or (_A_PATH.match(value) and not _BASE64.fullmatch(value)):
+    if _PLAIN.fullmatch(value) or (A_PATH.match(value) and not _BASE64.fullmatch(value)):
         return False
     return _can_be_secret(value)
 

@@ -19,12 +19,14 @@ from copilot_jupyter.errors import BadInputError, CopilotError, SessionInUseErro
 from copilot_jupyter.events import Provider, SessionInfo, Turn
 from copilot_jupyter.runtime.catalog import Catalog
 from copilot_jupyter.runtime.client import Runtime
+from copilot_jupyter.runtime.ids import check_id
 from copilot_jupyter.runtime.loop import LoopThread
+from copilot_jupyter.runtime.metadata import BRANCH_OF, KEPT_FROM, NOTEBOOK_PATH
 from copilot_jupyter.runtime.provider import resolve
-from copilot_jupyter.runtime.store import BRANCH_OF, KEPT_FROM, NOTEBOOK_PATH, Store, check_id
+from copilot_jupyter.runtime.store import Store
 
 from . import carry, kept, transcript
-from .conversation import Conversation, Terms
+from .conversation import Conversation
 from .grants import Grants
 from .lock import SessionLock, lock_file
 from .replay import Replay
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
     from copilot_jupyter.runtime.catalog import CatalogRow
     from copilot_jupyter.settings import Copilot
+
+    from .terms import Terms
 
 #: An empty session is cleaned up after this many days.
 EMPTY_DAYS = 1.0

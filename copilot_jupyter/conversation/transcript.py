@@ -132,47 +132,6 @@ def as_jsonl(events: Sequence[dict[str, Any]], shown: Sequence[Turn]) -> str:
     return "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events[start:])
 
 
-def many(count: int, what: str) -> str:
-    """Return a number of things in words."""
-    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
-
-
-def counted(turns: int) -> str:
-    """Return a number of turns in words."""
-    return many(turns, "turn")
-
-
-def one_line(text: str) -> str:
-    """Return the beginning of a prompt, for a message."""
-    line = " ".join(text.split())
-    return line if len(line) <= 60 else line[:59] + "…"
-
-
-def start_event(session_id: str, at: str, folder: str) -> dict[str, Any]:
-    """Return a ``session.start`` for a transcript that lost its first line.
-
-    Parameters
-    ----------
-    session_id, folder : str
-    at : str
-        ISO time of the oldest event.
-    """
-    return {
-        "type": "session.start",
-        "data": {
-            "sessionId": session_id,
-            "version": 1,
-            "producer": "copilot-agent",
-            "copilotVersion": "1.0.0",
-            "startTime": at,
-            "context": {"cwd": folder},
-        },
-        "id": "00000000-0000-4000-8000-000000000000",
-        "timestamp": at,
-        "parentId": None,
-    }
-
-
 def _time(value: Any) -> datetime | None:
     try:
         return datetime.fromisoformat(str(value))

@@ -11,18 +11,22 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .masks import MASK
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from copilot_jupyter.events import ToolUse, Turn
 
+#: Bytes of a text as sent that are carried, its mark included.
+LARGEST_SENT = 8 * 1024
 #: Tool calls of a turn that are carried, and characters of one argument or result.
 CALLS, LENGTH = 50, 2_000
 #: Characters of all arguments of a call, as JSON.
 _ARGUMENTS = 3 * LENGTH
 _MARK = "… [cut]"
-_SECRET = re.compile(r"‹secret:[\w.-]{1,100}›")
-_PICTURE = "(its picture is attached)"
+#: Stands in the text as sent for each picture beside it.
+ATTACHED = "(its picture is attached)"
 
 
 def carried(uses: Sequence[ToolUse]) -> tuple[ToolUse, ...]:
@@ -51,6 +55,21 @@ def _arguments(arguments: Any) -> dict[str, Any]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= LENGTH else text[: LENGTH - len(_MARK)] + _MARK
+
+
+def carried_text(text: str) -> str:
+    """Return a text as sent as it is carried; of what is carried already, the same."""
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) <= LARGEST_SENT:
+        return text
+    keep = LARGEST_SENT - len(_mark(len(data)).encode())
+    while data[keep] & 0xC0 == 0x80:  # inside a character
+        keep -= 1
+    return data[:keep].decode("utf-8", "surrogatepass") + _mark(len(data) - keep)
+
+
+def _mark(missing: int) -> str:
+    return f"…[cut by copilot-jupyter: {missing} bytes more]"
 
 
 @dataclass(frozen=True)
@@ -82,9 +101,7 @@ def ledger(turn: Turn, values: Iterable[str] = ()) -> Ledger:
     values : iterable of str
         What is stored of it: the names of values and files, with their formats.
     """
-    from .embedded import cut
-
-    sent = cut(turn.sent or turn.prompt)
+    sent = carried_text(turn.sent or turn.prompt)
     names = dict.fromkeys(re.split("[:!]", label)[0].removeprefix("file ") for label in values)
-    secrets = len(_SECRET.findall(sent)) - len(_SECRET.findall(cut(turn.prompt)))
-    return Ledger(tuple(names), sent.count(_PICTURE), max(secrets, 0))
+    secrets = len(MASK.findall(sent)) - len(MASK.findall(carried_text(turn.prompt)))
+    return Ledger(tuple(names), sent.count(ATTACHED), max(secrets, 0))

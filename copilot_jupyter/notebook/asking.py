@@ -9,16 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from copilot_jupyter.conversation import transcript
 from copilot_jupyter.conversation.answer import Answer
 from copilot_jupyter.conversation.conversation import Instead
 from copilot_jupyter.conversation.question import checked, restarted
+from copilot_jupyter.conversation.words import beginning
 from copilot_jupyter.errors import CopilotError, NotAnsweredError, SessionInUseError
 from copilot_jupyter.events import NO_TOOLS, Notice, Offer
 from copilot_jupyter.runtime.session import to_the_end
 
 if TYPE_CHECKING:
-    from copilot_jupyter.conversation.conversation import Conversation, Emit
+    from copilot_jupyter.conversation.connection import Emit
+    from copilot_jupyter.conversation.conversation import Conversation
     from copilot_jupyter.conversation.question import Question
     from copilot_jupyter.notebook.notebook import Notebook
     from copilot_jupyter.settings import Copilot
@@ -166,7 +167,7 @@ class Asking:
         return None
 
     def _not_answered(self) -> NotAnsweredError:
-        shown = transcript.one_line(self._request.question.prompt)
+        shown = beginning(self._request.question.prompt)
         count = self._notebook.front_end.execution_count
         return NotAnsweredError(
             f"In [{count}] asks {shown!r}, which {self.conversation.id} has no answer to.",

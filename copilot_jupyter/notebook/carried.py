@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.conversation import bundle, carry, embedded, transcript
-from copilot_jupyter.conversation.conversation import Terms
+from copilot_jupyter.conversation import bundle_file, carry, lineage, notebook_turns
+from copilot_jupyter.conversation.terms import Terms
+from copilot_jupyter.conversation.words import counted
 from copilot_jupyter.errors import BadInputError, CopilotError
 from copilot_jupyter.notebook.as_saved import AsSaved
 from copilot_jupyter.runtime.journal import is_prompt
-from copilot_jupyter.runtime.store import NOTEBOOK_ID
+from copilot_jupyter.runtime.metadata import NOTEBOOK_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -38,7 +39,7 @@ class Carried:
         self._sessions = sessions
         self._store = sessions.store
         self._say = say
-        self._file = AsSaved(embedded.read)
+        self._file = AsSaved(notebook_turns.read)
         self._read: set[str] = set()
         self._merged: dict[str, list[str]] = {}
 
@@ -63,10 +64,10 @@ class Carried:
             self._say(f"{session} was brought back from the trash.")
             return True
         folder = Path(here.folder)
-        found = bundle.find(folder, session)
+        found = bundle_file.find(folder, session)
         source = here.path if here.path is not None and here.path.exists() else None
         turns = self._turns(session, source)
-        if not turns and (source := embedded.find(folder, session)):
+        if not turns and (source := notebook_turns.find(folder, session)):
             turns = self._turns(session, source)
         if found is not None:
             _, said = carry.import_bundle(self._store, found, session, here.folder, metadata)
@@ -90,7 +91,7 @@ class Carried:
         """
         folder = self._notebook.identity.folder
         if source.suffix != ".ipynb":
-            found = bundle.load(source)
+            found = bundle_file.load(source)
             if found.session != session:
                 raise BadInputError(
                     f"{source.name} holds the session {found.session}, not {session}.",
@@ -142,7 +143,7 @@ class Carried:
             if turns[0].event in self._sessions.replay(other).known():
                 return other
         folder = self._notebook.identity.folder
-        carry.branch_off(self._store, session, embedded.chains(turns)[:1], folder)
+        carry.branch_off(self._store, session, lineage.chains(turns)[:1], folder)
         other = carry.merged(self._store, session)[-1]
         self._say(
             f"The session {session} here is another conversation than that of {path.name}, "
@@ -190,9 +191,9 @@ class Carried:
             *self._store.ids_beginning(f"{session}-kept"),
         ):
             known |= self._sessions.replay(other).known()
-        news = embedded.compare(conversation.replay.events(), known, turns)
+        news = lineage.compare(conversation.replay.events(), known, turns)
         if news.added:
-            count = transcript.counted(len(news.added))
+            count = counted(len(news.added), "turn")
             source = news.added[0].source
             try:
                 self._sessions.loop.call(conversation.take_in(news.added))
@@ -210,4 +211,4 @@ class Carried:
 
     def _turns(self, session: str, path: Path | None) -> list[EmbeddedTurn]:
         """Return the turns of a session that a notebook file carries."""
-        return embedded.of_session(self._file.read(path), session) if path is not None else []
+        return notebook_turns.of_session(self._file.read(path), session) if path is not None else []

@@ -21,6 +21,7 @@ from copilot_jupyter.conversation.binding import METADATA_KEY, Binding
 from copilot_jupyter.conversation.pages import Pages
 from copilot_jupyter.conversation.question import Question, paired
 from copilot_jupyter.conversation.secrets import Shield
+from copilot_jupyter.conversation.words import counted
 from copilot_jupyter.errors import BadInputError
 from copilot_jupyter.events import ToolUse
 from copilot_jupyter.notebook import listing, render
@@ -28,8 +29,8 @@ from copilot_jupyter.notebook import listing, render
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from copilot_jupyter.conversation.records import Stored
     from copilot_jupyter.conversation.sessions import Sessions
+    from copilot_jupyter.conversation.turn_index import Stored
     from copilot_jupyter.events import Turn
 
 _ENDINGS = (".md", ".html", ".ipynb", ".jsonl")
@@ -108,7 +109,7 @@ def write(sessions: Sessions, session: str, file: str, last: int | None = None) 
             else as_html(session, name, turns)
         )
     _write_new(path, text)
-    turns_of = transcript.counted(count - first + 1 if count else 0)
+    turns_of = counted(count - first + 1 if count else 0, "turn")
     said = f"Wrote {turns_of} of {session} to {path} ({listing.size(path.stat().st_size)})."
     secrets = "1 secret was" if shield.count == 1 else f"{shield.count} secrets were"
     if shield.count:
@@ -153,7 +154,7 @@ def as_html(session: str, name: str, turns: Sequence[Turn]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>\n{_STYLE}{_colours()}</style></head><body>\n"
     )
-    about = f"Session {escape(session)}, {transcript.counted(len(turns))}"
+    about = f"Session {escape(session)}, {counted(len(turns), 'turn')}"
     header = f"<header><h1>{title}</h1><p>{about}</p></header>"
     body = "".join(map(_section, turns))
     return f"{head}{header}\n<main>\n{body}</main></body></html>\n"

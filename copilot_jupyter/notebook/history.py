@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from copilot_jupyter.conversation import transcript
 from copilot_jupyter.conversation.pages import PAGE
 from copilot_jupyter.conversation.question import paired
+from copilot_jupyter.conversation.words import counted
 from copilot_jupyter.notebook import mathtext, render
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ def page(
 def place(turns: Sequence[Turn], count: int) -> str:
     """Return which turns of how many these are, in words."""
     if not turns:
-        return f"none of its {transcript.counted(count)}"
+        return f"none of its {counted(count, 'turn')}"
     first, last = turns[0].number, turns[-1].number
     if first == 1 and last == count:
-        return transcript.counted(count)
+        return counted(count, "turn")
     which = f"turn {first:,}" if first == last else f"turns {first:,} to {last:,}"
     return f"{which} of {count:,}"
 
@@ -90,7 +91,7 @@ def found(
     total = next(number)
     if not shown:
         return render.plain_bundle(f"No turn of {session} holds {text!r}.")
-    places = transcript.many(total, "place")
+    places = counted(total, "place")
     last = f", the last {len(shown)}; --last N shows more" if total > len(shown) else ""
     title = f"{session}: {text!r} in {places}{last}. %copilot_history --turn N shows one."
     return table(("turn", "who", "text"), [[f"{h.number:,}", h.who, str(h)] for h in shown], title)

@@ -8,7 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.conversation import transcript, used
+from copilot_jupyter.conversation import used
+from copilot_jupyter.conversation.words import counted
 from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.notebook import render
 from copilot_jupyter.runtime.locate import find_runtime
@@ -61,7 +62,7 @@ def sessions(
     grouped = [(group, row) for group, rows in groups for row in rows]
     cells = [[group, *_row(row, store)] for group, row in grouped[:limit]]
     hidden = total - len(cells)
-    title = counted(total) + (f", {hidden:,} more with --all" if hidden else "")
+    title = counted(total, "session") + (f", {hidden:,} more with --all" if hidden else "")
     if found.unread:
         title += f"; {found.unread:,} more are not read yet: run it again"
     return table(("where", *_HEADERS), cells, title)
@@ -148,7 +149,7 @@ def _of_session(conversation: Conversation, store: Sessions) -> list[list[str]]:
     turns = conversation.turns()
     held = "held by this kernel" if conversation.is_open else "not held"
     rows = [
-        ["session", f"{conversation.id}, {transcript.counted(len(turns))}, {held}"],
+        ["session", f"{conversation.id}, {counted(len(turns), 'turn')}, {held}"],
         ["in a terminal", f"{terminal_command(conversation.id)} (after %copilot_release)"],
     ]
     if who := store.in_use_elsewhere(conversation.id):
@@ -179,13 +180,11 @@ def _ledger(conversation: Conversation, replayed: int) -> list[list[str]]:
     calls = Counter(use.name for turn in turns for use in turn.uses)
     spent = f"{tokens_in:,} tokens in, {tokens_out:,} out"
     rows = [["used", spent + (f", cost {cost:g}" if cost else "")]]
-    rows.append(["replayed", f"{transcript.many(replayed, 'answer')} in this kernel, for nothing"])
+    rows.append(["replayed", f"{counted(replayed, 'answer')} in this kernel, for nothing"])
     if names or images:
-        rows.append(
-            ["sent", ", ".join([*names, *([transcript.many(images, "image")] if images else [])])]
-        )
+        rows.append(["sent", ", ".join([*names, *([counted(images, "image")] if images else [])])])
     if secrets:
-        rows.append(["withheld", transcript.many(secrets, "secret")])
+        rows.append(["withheld", counted(secrets, "secret")])
     if calls:
         rows.append(["tools", ", ".join(f"{name} ×{n}" for name, n in calls.most_common())])
     return rows
@@ -223,11 +222,6 @@ def _row(row: CatalogRow, store: Sessions) -> list[str]:
         _short(row.notebook or row.folder, 40, end=True),
         store.in_use_elsewhere(row.id),
     ]
-
-
-def counted(count: int) -> str:
-    """Return a number of sessions in words."""
-    return "1 session" if count == 1 else f"{count:,} sessions"
 
 
 def _ago(when: float) -> str:

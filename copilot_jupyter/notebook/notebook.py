@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from copilot_jupyter.conversation import binding, embedded, kept
+from copilot_jupyter.conversation import binding, embedded
 from copilot_jupyter.conversation.binding import METADATA_KEY, Binding, Saved
-from copilot_jupyter.conversation.conversation import Conversation, Terms
-from copilot_jupyter.conversation.question import normal
-from copilot_jupyter.errors import SessionInUseError, SessionNotFoundError
+from copilot_jupyter.conversation.branches import ancestors, make_branch
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.events import Notice
 from copilot_jupyter.notebook.as_saved import AsSaved
 from copilot_jupyter.notebook.carried import Carried
-from copilot_jupyter.runtime.store import (
+from copilot_jupyter.notebook.finding import CellsAsking, Finder, saved_id
+from copilot_jupyter.runtime.ids import check_id
+from copilot_jupyter.runtime.metadata import (
     BRANCH_OF,
-    COPIED_FROM,
     NOTEBOOK_ID,
     NOTEBOOK_KERNEL,
     NOTEBOOK_PATH,
-    check_id,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Container
+    from pathlib import Path
 
     from copilot_jupyter.conversation.answer import Answer
+    from copilot_jupyter.conversation.conversation import Conversation
     from copilot_jupyter.conversation.sessions import Sessions
+    from copilot_jupyter.errors import SessionInUseError
     from copilot_jupyter.notebook.frontend import FrontEnd, Identity
 
 Say = Callable[[str], None]
@@ -61,6 +62,7 @@ class Notebook:
         self._terms = Terms()
         self._file = AsSaved(binding.read_notebook)
         self.carried = Carried(self, sessions, say)
+        self._finder = Finder(self, sessions, say)
 
     # -- who ------------------------------------------------------------------------------
 
@@ -116,105 +118,17 @@ class Notebook:
         """
         if (known := self.conversation()) is not None:
             return known
-        saved = self._saved()
-        if (found := saved.binding) is not None:
-            if not (self.sessions.store.exists(found.session) or self._restored(found.session)):
-                raise self._gone(found.session)
-            return self._bind(*self._settle(found, saved))
-        return self._from_index([*asked, *saved.prompts])
+        found = self._finder.find(asked)
+        return self._bind(*found) if found is not None else None
 
     def cells_asking(self, prompt: str) -> Container[str]:
         """Return the ids of the cells that may ask this, as last saved; read when looked at."""
-        return _Cells(self, prompt)
+        return CellsAsking(self, prompt)
 
-    def _saved(self) -> Saved:
+    def saved(self) -> Saved:
+        """Return what the notebook's file says of its sessions, as last saved."""
         path = self.identity.path
         return self._file.read(path) if path is not None else Saved()
-
-    def _settle(self, found: Binding, saved: Saved) -> tuple[str, str]:
-        """Return session and notebook id for a binding found in the file: a copy is branched."""
-        store = self.sessions.store
-        here = self.identity.path
-        if other := self.carried.elsewhere(found.session, saved.notebook_ids):
-            return other, saved_id(saved)
-        original = self._original(found)
-        if original is None:  # its own file, or moved: its index follows at the next ask
-            return found.session, found.notebook_id or saved_id(saved)
-        branch = self._branch_of(found.session, here)
-        if branch:
-            return branch, store.client_metadata(branch).get(NOTEBOOK_ID, "")
-        metadata = {COPIED_FROM: found.session, NOTEBOOK_PATH: str(here)}
-        branch = self._branch(found.session, "copy", metadata)
-        self._say(
-            f"This notebook is a copy of {original.name}: it goes on in a branch, {branch}. "
-            f"To share the conversation instead: %copilot_resume {found.session} --share"
-        )
-        return branch, ""
-
-    def _original(self, found: Binding) -> Path | None:
-        """Return the notebook of which this one is a copy, by a binding in its file.
-
-        The index names the notebook that asked last. Where that one joined on purpose it
-        carries another id, and the path in the binding itself tells.
-        """
-        here = self.identity.path
-        if here is None:
-            return None
-        metadata = self.sessions.store.client_metadata(found.session)
-        homes = [parent / found.path for parent in here.parents if found.path]
-        if metadata.get(NOTEBOOK_ID) == found.notebook_id:
-            homes.insert(0, Path(metadata.get(NOTEBOOK_PATH, "")))
-        for home in homes:
-            if binding.is_copy(here, found.notebook_id, str(home), binding.read_notebook):
-                return home
-        return None
-
-    def _branch(self, session: str, kind: str, metadata: dict[str, str] | None = None) -> str:
-        """Copy a session under a free id that says where it comes from; return the id."""
-        store = self.sessions.store
-        branch = store.free_id(f"{session}-{kind}")
-        store.fork(session, branch, metadata=metadata)
-        return branch
-
-    def _branch_of(self, session: str, here: Path | None) -> str:
-        """Return the branch that this copy of a notebook was given before, "" if none."""
-        store = self.sessions.store
-        for candidate in store.ids():
-            metadata = store.client_metadata(candidate)
-            if metadata.get(COPIED_FROM) == session and metadata.get(NOTEBOOK_PATH) == str(here):
-                return candidate
-        return ""
-
-    def _from_index(self, asked: list[str]) -> Conversation | None:
-        """Look among the sessions for one that names this kernel or this path."""
-        here = self.identity
-        store = self.sessions.store
-        if not here.kernel and here.path is None:
-            return None
-        former = ""
-        for candidate in store.ids():
-            metadata = store.client_metadata(candidate)
-            points = binding.find_by(metadata, kernel=here.kernel, path=here.path)
-            if points == "path":
-                turns = [turn.prompt for turn in self.sessions.turns(candidate)]
-                if not binding.knows(turns, asked):
-                    former = former or candidate
-                    continue
-            if points:
-                return self._bind(candidate, metadata.get(NOTEBOOK_ID, ""))
-        if former:
-            self._say(
-                f"An earlier notebook at this path used {former}; this one begins anew. "
-                f"To go on with that one: %copilot_resume {former}"
-            )
-        return None
-
-    def _gone(self, session: str) -> SessionNotFoundError:
-        error = self.sessions.store.not_found(session)
-        return SessionNotFoundError(
-            f"This notebook is bound to {session}. {error.what}",
-            f"Begin anew with %copilot_new, or bind another with %copilot_resume. {error.do}",
-        )
 
     # -- binding --------------------------------------------------------------------------
 
@@ -229,8 +143,9 @@ class Notebook:
         self.carried.read_on(conversation)
         return conversation
 
-    def _restored(self, session: str) -> bool:
-        notebook_id = saved_id(self._saved()) or uuid.uuid4().hex
+    def restored(self, session: str) -> bool:
+        """Bring a missing session back, if the file or what lies beside it carries it."""
+        notebook_id = saved_id(self.saved()) or uuid.uuid4().hex
         return self.carried.restored(session, self._metadata(notebook_id))
 
     def find_or_begin(self, prompt: str) -> Conversation:
@@ -245,7 +160,7 @@ class Notebook:
                 f"Nothing here tells which notebook this is: {session} will not be found again. "
                 f"Write %copilot_resume {session} --create above to keep it."
             )
-        return self._bind(session, saved_id(self._saved()), create=True)
+        return self._bind(session, saved_id(self.saved()), create=True)
 
     def create(self, session: str) -> tuple[Conversation, bool]:
         """Make a session with an id of one's own and bind to it.
@@ -263,7 +178,7 @@ class Notebook:
         """
         check_id(session)
         store = self.sessions.store
-        saved = self._saved()
+        saved = self.saved()
         if store.exists(session) and self._is_ours(session, saved):
             return self._bind(session, saved_id(saved)), False
         notebook_id = saved_id(saved) or uuid.uuid4().hex
@@ -318,41 +233,21 @@ class Notebook:
         store = self.sessions.store
         if source is not None:
             self.carried.restore_from(source, check_id(session))
-        elif not (store.exists(check_id(session)) or self._restored(session)):
+        elif not (store.exists(check_id(session)) or self.restored(session)):
             if not create:
                 raise store.not_found(session)
             return self.create(session)[0], session
         if how == "fork":
-            branch = self._branch(session, "fork")
+            branch = make_branch(store, session, "fork")
             return self._bind(branch), branch
         if how not in ("share", "take-over", "read-only"):
-            session, notebook_id = self._resumed(session)
+            session, notebook_id = self._finder.typed(session)
             return self._bind(session, notebook_id), session
         terms = {"take_over": how == "take-over", "read_only": how == "read-only"}
-        saved = self._saved()
+        saved = self.saved()
         # A copy that joins on purpose gets an id of its own: or the original would be the copy.
-        copied = any(b.session == session and self._original(b) for b in saved.bindings[-1:])
+        copied = self._finder.is_copy_of(session)
         return self._bind(session, "" if copied else saved_id(saved), **terms), session
-
-    def _resumed(self, session: str) -> tuple[str, str]:
-        """Return what a typed line binds to: the session, or a copied notebook's branch of it."""
-        if self._binding is not None and self._binding.session == session:
-            return session, self._binding.notebook_id
-        kept.adopt(self.sessions.store, session)
-        saved = self._saved()
-        if other := self.carried.elsewhere(session, saved.notebook_ids):
-            return other, saved_id(saved)
-        for found in reversed(saved.bindings):
-            metadata = self.sessions.store.client_metadata(found.session)
-            if metadata.get(COPIED_FROM) == session and self.sessions.store.exists(found.session):
-                self._say(
-                    f"This notebook is a copy and goes on in its branch {found.session}. To share "
-                    f"{session} instead: %copilot_resume {session} --share"
-                )
-                return found.session, found.notebook_id
-            if found.session == session:
-                return self._settle(found, saved)
-        return session, saved_id(saved)
 
     # -- branches --------------------------------------------------------------------------
 
@@ -375,20 +270,10 @@ class Notebook:
         target = check_id(target or f"{session}-branch")
         if target == session or not store.exists(target):
             return target if target == session else ""
-        family = {session, *self._ancestors(session)}
-        if family.isdisjoint({target, *self._ancestors(target)}):
+        family = {session, *ancestors(store, session)}
+        if family.isdisjoint({target, *ancestors(store, target)}):
             raise store.exists_error(target)
         return target
-
-    def _ancestors(self, session: str) -> Iterator[str]:
-        """Yield the sessions that a branch left, nearest first."""
-        seen = {session}
-        while parent := self.sessions.store.client_metadata(session).get(BRANCH_OF):
-            if parent in seen:
-                return
-            seen.add(parent)
-            yield parent
-            session = parent
 
     def enter_branch(self, target: str, *, until: str = "") -> Conversation:
         """Bind to a branch of the conversation, made now if it was not made before.
@@ -465,7 +350,7 @@ class Notebook:
         """
         if self._binding is None or self.front_end.can_ask:
             raise error
-        branch = self._branch(self._binding.session, "fork")
+        branch = make_branch(self.sessions.store, self._binding.session, "fork")
         said = Notice(f"{error.what} This run goes on in a branch of it, {branch}.")
         self.carried.has_read(branch)  # nothing waits for the loop here: this runs on it
         return self._bind(branch), said
@@ -494,22 +379,3 @@ class Notebook:
             if answer.replayed:
                 entry["replayed"] = True
         return {METADATA_KEY: entry}
-
-
-class _Cells:
-    """The ids of the notebook's cells that may ask a prompt."""
-
-    def __init__(self, notebook: Notebook, prompt: str) -> None:
-        self._notebook = notebook
-        self._prompt = normal(prompt)
-
-    def __contains__(self, cell: object) -> bool:
-        asked = self._notebook._saved().cells.get(str(cell))  # noqa: SLF001
-        if asked is None:
-            return False
-        return not asked or self._prompt in map(normal, asked)  # of code nobody can tell
-
-
-def saved_id(saved: Saved) -> str:
-    """Return the notebook id that a file carries, "" if none."""
-    return saved.bindings[-1].notebook_id if saved.bindings else ""

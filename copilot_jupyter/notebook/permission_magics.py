@@ -105,7 +105,7 @@ class PermissionMagics(DeskMagics):
             elif tool in self.desk.settings.allow:
                 row = ["allowed", "by Copilot.allow"]
             else:
-                row = ["asks first", ""]
+                row = ["asks first", "outside the notebook's folders" if tool == "read" else ""]
             rows.append([tool, *row])
         title = f"What tools may do in {session or 'the conversation this notebook will have'}:"
         self.desk.show(render.table(("tool", "is", ""), rows, title))

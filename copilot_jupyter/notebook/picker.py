@@ -1,9 +1,8 @@
-"""The session picker: one searchable list of all conversations, in the running cell.
+"""The session picker: one searchable list of all conversations, as an ipywidget.
 
-`SessionPicker` is an ipywidget of its own, `pick` puts one into the running cell and waits
-for the choice. The list is drawn by ``picker.js``; what it needs is read on threads, and
-sent from the kernel's own loop. Titles and prompts are somebody else's text: they travel as
-messages, never as the widget's state, and the page shows them as text and nothing else.
+The list is drawn by ``picker.js``; what it needs is read on threads, and sent from the
+kernel's own loop. Titles and prompts travel as messages, never as the widget's state, and
+the page shows them as text and nothing else.
 """
 
 from __future__ import annotations
@@ -11,11 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import enum
 import logging
-import math
-import queue
-import re
 import threading
 import time
 from functools import cached_property
@@ -25,51 +20,31 @@ from typing import TYPE_CHECKING, Any
 import anywidget  # noqa: TID253 -- this module is the widget, and is imported to show it
 import traitlets
 
-from copilot_jupyter.conversation import transcript
-from copilot_jupyter.errors import BadInputError, CopilotError, TurnInterrupted
-from copilot_jupyter.runtime.catalog import Catalog, rename
-from copilot_jupyter.runtime.store import BRANCH_OF, check_id
+from copilot_jupyter.errors import BadInputError, CopilotError
+from copilot_jupyter.notebook.picker_wire import preview, shown, to_wire
+from copilot_jupyter.notebook.worker import Worker
+from copilot_jupyter.runtime.catalog import Catalog
+from copilot_jupyter.runtime.ids import check_id
+from copilot_jupyter.runtime.metadata import BRANCH_OF
+from copilot_jupyter.runtime.workspace import rename
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from copilot_jupyter.conversation.sessions import Sessions
-    from copilot_jupyter.events import Turn
-    from copilot_jupyter.notebook.desk import Desk
-    from copilot_jupyter.notebook.frontend import Identity
-    from copilot_jupyter.notebook.render import Bundle
     from copilot_jupyter.runtime.catalog import CatalogRow
-
-    Finish = Callable[[str], tuple[Bundle, dict[str, Any]]]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at what the person has done; also how fast the stop button works.
-BEAT = 0.05
-#: Seconds that a front end gets to draw the picker before something else is shown instead.
-READY = 2.0
 #: Sessions sent at once before all others, and rows in one message.
 FIRST, BATCH = 60, 1000
 #: Seconds in which nothing is read while those are sent: threads share one interpreter.
 FIRST_ALONE = 0.1
-#: How much of a conversation the preview shows: turns, and characters of each text.
-PREVIEW_TURNS, PREVIEW_LENGTH = 3, 2000
 #: Rows that are looked up for who uses them: more than a screen has.
 VISIBLE = 80
 
 _HERE = Path(__file__).parent
-#: What a page could obey instead of showing it: controls, overrides of the writing direction,
-#: halves of characters, which no message can carry.
-_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-class NoWidget(enum.Enum):
-    """What `pick` returns where the front end does not draw widgets."""
-
-    NO_WIDGET = "no widget"
-
-
-NO_WIDGET = NoWidget.NO_WIDGET
+_THREAD = "copilot-jupyter-picker"
 
 
 class SessionPicker(anywidget.AnyWidget):
@@ -138,7 +113,7 @@ class SessionPicker(anywidget.AnyWidget):
         self._greeted: set[str] = set()
         self._is_closing = self._has_all = False
         self._lock = threading.Lock()
-        self._reader, self._looker, self._doer = _Worker(), _Worker(), _Worker()
+        self._reader, self._looker, self._doer = (Worker(_THREAD) for _ in range(3))
         self._context = contextvars.copy_context()
         try:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
@@ -413,189 +388,6 @@ class SessionPicker(anywidget.AnyWidget):
             self._later({"op": "marked", "ids": []})
         self._later({"op": "chosen", "id": chosen or ""}, value=chosen)
         self._later({}, is_done=True)
-
-
-class _Worker:
-    """One thread for one kind of work, started at the first of it."""
-
-    def __init__(self) -> None:
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-
-    def do(self, work: Callable[[], None]) -> None:
-        """Do something after what is waiting already."""
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, name="copilot-jupyter-picker", daemon=True
-            )
-            self._thread.start()
-        self._work.put(work)
-
-    def close(self) -> None:
-        """End after what is waiting already."""
-        self._work.put(None)
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            try:
-                work()
-            except Exception:
-                logger.exception("the session picker")
-
-
-# -- in a cell ---------------------------------------------------------------------------------
-
-
-async def pick(desk: Desk, finish: Finish | None = None) -> str | NoWidget | None:
-    """Show the picker in the running cell and wait for the choice.
-
-    Afterwards the output is one plain line: no widget, and no title, is left in the file.
-
-    Parameters
-    ----------
-    desk : Desk
-    finish : callable, optional
-        Called with the chosen id; returns what is shown in the picker's place, and the
-        output's metadata.
-
-    Returns
-    -------
-    str, None or NO_WIDGET
-        The chosen id, which may be a new one's that does not exist yet; None where the person
-        chose none; NO_WIDGET where the front end shows no widgets: ask in another way.
-
-    Raises
-    ------
-    TurnInterrupted
-        On the stop button; nothing is deleted then.
-    CopilotError
-        Of `finish`.
-    """
-    from IPython.display import display
-
-    from copilot_jupyter.notebook import render
-
-    if not desk.front_end.streams:
-        return NO_WIDGET
-    picker = SessionPicker(lambda: desk.sessions, takes_focus=True)
-    data, metadata = picker._repr_mimebundle_() or ({}, {})
-    data["text/plain"] = "Choosing a session…"
-    handle = display(data, metadata=metadata, raw=True, display_id=True)
-    line = "No session was chosen."
-    try:
-        chosen = await _chosen(desk, picker)
-        if chosen is NO_WIDGET:
-            line = "This front end does not show the session picker."
-            return chosen
-        for session in picker.deleted:
-            desk.notebook.forget(session)
-        line = " ".join([f"Chose {chosen}." if chosen else line, *_deletions(picker)])
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        line = "Interrupted; no session was chosen."
-        raise TurnInterrupted("Interrupted; nothing was done.") from None
-    finally:
-        handle.update(render.plain_bundle(line), raw=True)
-        picker.close()
-    if chosen is not None and finish is not None:
-        bundle, about = finish(chosen)
-        if told := _deletions(picker):
-            bundle = render.plain_bundle(" ".join([bundle["text/plain"], *told]))
-        handle.update(bundle, raw=True, metadata=about)
-    return chosen
-
-
-async def _chosen(desk: Desk, picker: SessionPicker) -> str | NoWidget | None:
-    # In a thread, while the page draws: the imports of a first use take a tenth of a second,
-    # and the Jupyter server is asked. Awaited in beats, as everything here: a loop that
-    # sleeps for long does not see the stop button.
-    until = time.monotonic() + READY
-    finding = asyncio.ensure_future(asyncio.to_thread(_where, desk))
-    await _until(finding.done, beat=0.01)
-    here = finding.result()
-    picker.look(notebook=here.path, folder=here.folder)
-    if not await _until(lambda: picker.is_ready, until - time.monotonic()):
-        return NO_WIDGET
-    await _until(lambda: picker.is_done)
-    value: str | None = picker.value
-    return value
-
-
-def _where(desk: Desk) -> Identity:
-    _ = desk.sessions
-    return desk.notebook.identity
-
-
-async def _until(done: Callable[[], bool], seconds: float = math.inf, beat: float = BEAT) -> bool:
-    end = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > end:
-            return False
-        await asyncio.sleep(beat)
-    return True
-
-
-def _deletions(picker: SessionPicker) -> list[str]:
-    """Return what stays to be said of deletions; ids only."""
-    gone = [f"Deleted {', '.join(picker.deleted)}."] if picker.deleted else []
-    return [*gone, *picker.problems]
-
-
-# -- what the page is told ---------------------------------------------------------------------
-
-
-def shown(text: str, length: int = 1000, *, lines: bool = False) -> str:
-    """Return somebody else's text as it may be shown: nothing in it is obeyed.
-
-    Parameters
-    ----------
-    text : str
-    length : int
-        In characters; what is longer is cut and marked.
-    lines : bool
-        Whether line ends are kept.
-    """
-    cut = text if len(text) <= length else text[: length - 1] + "…"
-    if cut.isprintable():  # nearly always, and ten times as quick to see
-        return cut
-    if not lines:
-        cut = " ".join(cut.split())
-    return _UNSHOWN.sub("\ufffd", cut)
-
-
-def to_wire(row: CatalogRow) -> list[Any]:
-    """Return a row as the page gets it; the order is that of ``picker.js``."""
-    name = shown(row.name, 200)
-    return [
-        row.id,
-        "" if name == row.id else name,
-        round(row.modified, 3),
-        row.size,
-        shown(row.folder, 400),
-        shown(row.notebook, 400),
-        shown(row.prompt, 200),
-        -1 if row.turns is None else row.turns,
-        row.kept_from,
-        row.ours,
-    ]
-
-
-def preview(sessions: Sessions, session: str) -> dict[str, Any]:
-    """Return the last turns of a session for the page, read from the transcript's end."""
-    try:
-        turns = transcript.turns(sessions.store.tail(check_id(session)).events)
-    except CopilotError as error:
-        return {"turns": [], "problem": shown(str(error))}
-    return {"turns": [_turn(turn) for turn in turns[-PREVIEW_TURNS:]], "problem": ""}
-
-
-def _turn(turn: Turn) -> dict[str, Any]:
-    return {
-        "prompt": shown(turn.prompt, PREVIEW_LENGTH // 2, lines=True),
-        "answer": shown(turn.answer, PREVIEW_LENGTH, lines=True),
-        "model": shown(turn.model, 80),
-        "at": turn.at.timestamp() if turn.at else 0,
-        "complete": turn.complete,
-    }
 
 
 def _loaded_sessions() -> Sessions:

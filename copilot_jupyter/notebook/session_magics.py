@@ -60,12 +60,12 @@ class SessionMagics(DeskMagics):
 
     async def awaited_choice(self, line: str) -> None:
         """Open the picker in the running cell; the transformer calls this for a bare line."""
-        from copilot_jupyter.notebook import picker
+        from copilot_jupyter.notebook.picker_cell import NO_WIDGET, pick
 
-        chosen: object = picker.NO_WIDGET
+        chosen: object = NO_WIDGET
         if self.desk.front_end.streams:
-            chosen = await picker.pick(self.desk, self._bound_by_choice)
-        if chosen is picker.NO_WIDGET:  # a numbered list
+            chosen = await pick(self.desk, self._bound_by_choice)
+        if chosen is NO_WIDGET:  # a numbered list
             self.desk.shell.run_line_magic("copilot_resume", line)
         elif chosen is None:
             raise BadInputError("No session was chosen.", "Write %copilot_resume ID.")
@@ -144,6 +144,7 @@ class SessionMagics(DeskMagics):
         brings them back.
         """
         from copilot_jupyter.conversation.sessions import parse_age
+        from copilot_jupyter.conversation.words import counted
         from copilot_jupyter.notebook import listing
 
         parsed = parsed_line("copilot_cleanup", line)
@@ -157,7 +158,7 @@ class SessionMagics(DeskMagics):
         if not old:
             self.desk.say("There is nothing to clean up.")
             return
-        many = listing.counted(len(old))
+        many = counted(len(old), "session")
         self.desk.show(listing.plain_list(f"{many} to move to the trash", old))
         if "--dry-run" in parsed:
             return
@@ -166,7 +167,7 @@ class SessionMagics(DeskMagics):
             return
         count = self.desk.sessions.cleanup(old)
         self.desk.say(
-            f"Moved {listing.counted(count)} to the trash for 7 days; "
+            f"Moved {counted(count, 'session')} to the trash for 7 days; "
             "%copilot_undo brings them back."
         )
 

@@ -6,14 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.conversation.interpolate import fence
-from copilot_jupyter.conversation.transcript import many
 from copilot_jupyter.conversation.used import carried, ledger
+from copilot_jupyter.conversation.words import counted
 from copilot_jupyter.notebook import render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from copilot_jupyter.conversation.records import Stored
+    from copilot_jupyter.conversation.turn_index import Stored
     from copilot_jupyter.events import ToolUse
 
 _STATUS = {"success": "", "denied": " · denied", "": " · stopped"}
@@ -81,9 +81,9 @@ def facts(stored: Stored) -> list[str]:
     if sent.names:
         said.append(f"sent {', '.join(sent.names)}")
     if sent.images:
-        said.append(many(sent.images, "image"))
+        said.append(counted(sent.images, "image"))
     if sent.secrets:
-        said.append(f"{many(sent.secrets, 'secret')} withheld")
+        said.append(f"{counted(sent.secrets, 'secret')} withheld")
     if any(use.name == "run_python" and use.had_effects for use in turn.uses):
         said.append(RAN)
     return said

@@ -7,22 +7,21 @@ time: it may be deleted, and a damaged one is passed over.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import re
 import time
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from copilot_jupyter.errors import BadInputError, CopilotError
+from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.garbage import uncollected
 
 from .files import private_folder, write_whole
 from .journal import PROMPT_LINE, USER_MESSAGE, is_prompt, parse_journal
-from .store import CLIENT_NAME, KEPT_FROM, NOTEBOOK_PATH, check_id
+from .metadata import KEPT_FROM, NOTEBOOK_PATH
+from .workspace import CLIENT_NAME, LONGEST_TITLE, read_plainly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,18 +33,12 @@ logger = logging.getLogger(__name__)
 #: Raised when the meaning of the file changes; files of other versions are passed over.
 VERSION = 1
 
-#: How much is kept of a first prompt, and of a name, in characters.
+#: How much is kept of a first prompt, in characters.
 PROMPT_LENGTH = 200
 
 #: Seconds between two savings, and between two reports, while all rows are brought up to date.
 _SAVE_EVERY = 2.0
 _REPORT_EVERY = 0.2
-
-#: One line of a ``workspace.yaml`` that means what it says, without YAML's subtleties.
-_PLAIN_LINE = re.compile(r"(\w+):(?: ([\w/.~][^:#'\"\\\t\x00-\x1f\x7f-\x9f]*)?)?")
-
-#: The lines of the title in a ``workspace.yaml``, its continuations included.
-_NAME_LINES = re.compile(r"^name:.*\n?(?:[ \t]+.*\n?|[ \t]*\n(?=[ \t]))*", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +118,7 @@ class Catalog:
         StateFolderError
         """
         self._load()
-        found = self._scan()
+        found = self._store.scan()
         page = found[:limit]
         if notebook:
             page += [f for f in found[limit:] if self._was_of(f[2], notebook)]
@@ -158,7 +151,7 @@ class Catalog:
         """
         self._load()
         with uncollected():
-            found = self._scan()
+            found = self._store.scan()
             gone = self._rows.keys() - {name for _, _, name in found}
             for name in gone:
                 del self._rows[name]
@@ -232,25 +225,6 @@ class Catalog:
 
     # -- the sessions ----------------------------------------------------------------------
 
-    def _scan(self) -> list[tuple[int, int, str]]:
-        """Return time, size and id of all sessions with a transcript, newest first."""
-        found: list[tuple[int, int, str]] = []
-        with (
-            self._store.writing(),
-            contextlib.suppress(FileNotFoundError),
-            os.scandir(self._store.sessions) as entries,
-        ):
-            for entry in entries:
-                if entry.name.startswith(".") or not _is_id(entry.name):
-                    continue
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    # Ten thousand times: a Path for each would take as long again.
-                    stat = os.stat(f"{entry.path}/events.jsonl")  # noqa: PTH116
-                    if stat.st_size:
-                        found.append((stat.st_mtime_ns, stat.st_size, entry.name))
-        found.sort(reverse=True)
-        return found
-
     def _stamp(self, name: str, at: int, size: int) -> _Stamp:
         folder = f"{self._store.sessions}/{name}"
         return (
@@ -283,14 +257,14 @@ class Catalog:
 
     def _read(self, name: str, stamp: _Stamp) -> CatalogRow:
         folder = f"{self._store.sessions}/{name}"
-        workspace = _plain(f"{folder}/workspace.yaml")
+        workspace = read_plainly(folder)
         if workspace is None:
             workspace = self._store.workspace(name)
         metadata = self._store.client_metadata(name)
         prompt, turns = _prompts(f"{folder}/events.jsonl")
         return CatalogRow(
             id=name,
-            name=_cut(str(workspace.get("name") or "")),
+            name=str(workspace.get("name") or "")[:LONGEST_TITLE],
             modified=stamp[0] / 1e9,
             size=stamp[1],
             folder=str(workspace.get("cwd") or ""),
@@ -326,72 +300,6 @@ class _Reports:
             self._last = time.monotonic()
 
 
-def rename(store: Store, session_id: str, name: str) -> str:
-    """Give a session another title. Only for a session that no runtime has open.
-
-    Parameters
-    ----------
-    store : Store
-    session_id : str
-    name : str
-        What a person typed; becomes one line of at most 200 characters.
-
-    Returns
-    -------
-    str
-        The title as it was written.
-
-    Raises
-    ------
-    BadInputError
-        If the title is empty, or the session has no ``workspace.yaml`` to write it into.
-    SessionNotFoundError, StateFolderError
-    """
-    import yaml
-
-    if not store.exists(check_id(session_id)):
-        raise store.not_found(session_id)
-    title = _cut(" ".join("".join(c if c.isprintable() else " " for c in name).split()))
-    if not title:
-        raise BadInputError("The name is empty.", "Type a few words.")
-    before = store.workspace(session_id)
-    if not before:
-        raise BadInputError(
-            f"{session_id} has no workspace.yaml that a name could be written into.",
-            f"Ask in it once, or rename it in a terminal: copilot --resume {session_id}.",
-        )
-    path = store.folder(session_id) / "workspace.yaml"
-    line = yaml.safe_dump({"name": title}, allow_unicode=True, width=10**6)
-    with store.writing():
-        text = path.read_text(encoding="utf-8")
-        if text and not text.endswith("\n"):
-            text += "\n"
-        new, count = _NAME_LINES.subn(lambda _: line, text, count=1)
-        if not count:
-            new = text + line
-        new = re.sub(r"^user_named:.*$", "user_named: true", new, count=1, flags=re.MULTILINE)
-        # Everything else has to mean what it meant.
-        wanted = {**before, "name": title}
-        if "user_named" in wanted:
-            wanted["user_named"] = True
-        try:
-            same = yaml.safe_load(new) == wanted
-        except yaml.YAMLError:
-            same = False
-        if not same:
-            new = yaml.safe_dump(wanted, allow_unicode=True, sort_keys=False)
-        write_whole(path, new.encode())
-    return title
-
-
-def _is_id(name: str) -> bool:
-    try:
-        check_id(name)
-    except BadInputError:
-        return False
-    return True
-
-
 def _is_entry(entry: Any) -> bool:
     """Whether a JSON value has the shape of a stamp and a row, to the last field."""
     if not (isinstance(entry, list) and len(entry) == 14):
@@ -408,39 +316,15 @@ def _is_entry(entry: Any) -> bool:
 
 def _mtime(path: str) -> int:
     try:
-        return os.stat(path).st_mtime_ns  # noqa: PTH116 -- as in `_scan`
+        return os.stat(path).st_mtime_ns  # noqa: PTH116 -- as in `Store.scan`
     except OSError:
         return 0
-
-
-def _plain(path: str) -> dict[str, str] | None:
-    """Return a ``workspace.yaml`` without YAML: a twentieth of the time; None where that errs."""
-    try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123 -- as in `_scan`
-            text = file.read()
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError):
-        return None
-    found: dict[str, str] = {}
-    for line in text.split("\n"):
-        if not line:
-            continue
-        match = _PLAIN_LINE.fullmatch(line)
-        if match is None:
-            # Times have colons, and nothing that a row shows.
-            if line.startswith(("created_at: 2", "updated_at: 2")):
-                continue
-            return None
-        value = match[2] or ""
-        found[match[1]] = "" if value in ("~", "null") else value.rstrip()
-    return found
 
 
 def _prompts(path: str) -> tuple[str, int]:
     """Return the beginning of the first prompt and the number of prompts, without parsing all."""
     first, count = "", 0
-    with open(path, "rb") as file:  # noqa: PTH123 -- as in `_scan`
+    with open(path, "rb") as file:  # noqa: PTH123 -- as in `Store.scan`
         for line in file:
             if USER_MESSAGE not in line or not _asks(line):
                 continue
@@ -463,7 +347,3 @@ def _content(line: bytes) -> str:
     events = parse_journal(line).events
     text = str(events[0]["data"].get("content") or "") if events else ""
     return " ".join(text[: 4 * PROMPT_LENGTH].split())[:PROMPT_LENGTH]
-
-
-def _cut(text: str) -> str:
-    return text[:PROMPT_LENGTH]

@@ -5,35 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import shutil
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from copilot_jupyter.errors import NoProviderError, SessionNotFoundError
 from copilot_jupyter.events import NO_TOOLS, Offer
-from copilot_jupyter.garbage import uncollected
 
 from . import shared, translate
 from .calls import Calls
-from .locate import ensure_runtime
+from .fetch import ensure_runtime
+from .process import import_sdk, make_client, process_of, runs
 from .provider import WAYS_ON, list_models
 from .session import LiveSession
-from .store import CLIENT_NAME, Store
+from .workspace import CLIENT_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from copilot import CopilotClient
 
     from copilot_jupyter.events import Provider
 
     from .local_model import LocalModel
+    from .store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -88,20 +84,14 @@ class Runtime:
         if self._seat is not None:
             # The SDK has no public way to learn that its connection has ended.
             return self._seat.server.alive and getattr(self._client, "_state", "") == "connected"
-        process = _process(self._client)
-        if process is None or process.poll() is not None:
-            return False
-        # Killed, its threads may outlive its first one, and no wait returns before they end.
-        with contextlib.suppress(psutil.Error):
-            return bool(psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE)
-        return False
+        return runs(process_of(self._client))
 
     @property
     def pid(self) -> int:
         """The process's id, 0 if it is not running."""
         if self._seat is not None:
             return self._seat.server.pid if self.alive else 0
-        process = _process(self._client)
+        process = process_of(self._client)
         return int(process.pid) if process is not None and self.alive else 0
 
     @property
@@ -131,7 +121,7 @@ class Runtime:
             await self._end()
             self.store.check_usable()
             program, _ = await asyncio.gather(
-                asyncio.to_thread(ensure_runtime, self.say), asyncio.to_thread(_import_sdk)
+                asyncio.to_thread(ensure_runtime, self.say), asyncio.to_thread(import_sdk)
             )
             self._signs_in = signs_in
             try:
@@ -139,7 +129,7 @@ class Runtime:
                     joined = await shared.connect(self.store, program, signs_in=signs_in)
                     self._client, self._seat = joined
                 else:
-                    self._client = _make_client(program, self.store.home, signs_in=signs_in)
+                    self._client = make_client(program, self.store.home, signs_in=signs_in)
                     await self._client.start()
             except BaseException as error:  # cancelled too: no process may be left behind
                 await asyncio.shield(self._end())
@@ -161,7 +151,7 @@ class Runtime:
         async with self._starting:
             if self._seat is not None and not await self._answers():
                 self._seat.server.kill()  # it hangs for the other kernels too
-            elif process := _process(self._client):
+            elif process := process_of(self._client):
                 process.kill()
             await self._end()
 
@@ -178,7 +168,7 @@ class Runtime:
         seat, self._seat = self._seat, None
         if client is None:
             return
-        process = _process(client)
+        process = process_of(client)
         try:
             # Only we leave the shared one, which closes what we have open there; the SDK's stop
             # would wait a second for its own reader (measured).
@@ -360,54 +350,6 @@ class Runtime:
         with translate.sdk_errors(session_id):
             await client.delete_session(session_id)
         self.store.discard(session_id)
-
-
-def _process(client: CopilotClient | None) -> Any:
-    # The SDK has no public way to learn that its child has ended: a send just never returns.
-    return getattr(client, "_cli_process", None)
-
-
-def _import_sdk() -> None:
-    with uncollected():  # a tenth less time
-        import copilot
-        import copilot.rpc
-    # Its fallback from session.sendAndWait is logged as a traceback; a kernel's stderr is
-    # the person's notebook.
-    sdk_logger = logging.getLogger(copilot.__name__)
-    sdk_logger.addHandler(logging.NullHandler())
-    sdk_logger.propagate = False
-
-
-def _make_client(program: Path, home: Path, *, signs_in: bool) -> CopilotClient:
-    from copilot import CopilotClient, RuntimeConnection
-
-    path, args = _detached(program)
-    return CopilotClient(
-        connection=RuntimeConnection.for_stdio(path=path, args=args),
-        base_directory=str(home),
-        env=_environment(os.environ),
-        use_logged_in_user=signs_in,
-        log_level="error",
-    )
-
-
-def _environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the runtime's environment: ours, without what belongs to the kernel alone."""
-    return {k: v for k, v in environment.items() if not k.startswith("JPY_")}
-
-
-def _detached(program: Path) -> tuple[str, tuple[str, ...]]:
-    """Return how to start the runtime outside the kernel's process group.
-
-    Jupyter's stop button sends SIGINT to the whole group, and the runtime dies of it. It
-    still ends with the kernel: its standard input closes.
-    """
-    if sys.platform == "win32":
-        return str(program), ()
-    if setsid := shutil.which("setsid"):
-        return setsid, (str(program),)
-    code = "import os,sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
-    return sys.executable, ("-c", code, str(program))
 
 
 def _options(provider: Provider, folder: str) -> dict[str, Any]:

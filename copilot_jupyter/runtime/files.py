@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import psutil
+    from pathlib import Path
 
 
 def private_folder(path: Path) -> Path:
@@ -33,22 +32,3 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def started(process: psutil.Process) -> float:
-    """Return what tells a process from a later one of its pid, within one boot.
-
-    On Linux seconds since the boot: a start in seconds since the epoch moves with every step
-    of the clock, and a living process would pass for another one.
-
-    Raises
-    ------
-    psutil.Error
-        If there is no such process.
-    """
-    try:
-        stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
-        ticks = int(stat.rpartition(")")[2].split()[19])  # field 22 of proc(5)
-        return ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, ValueError):  # not Linux, or gone
-        return process.create_time()

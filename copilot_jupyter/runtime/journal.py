@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,14 @@ from copilot_jupyter.errors import BadInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
+    from pathlib import Path
 
 #: How the runtime begins the line of a user message; elsewhere only the quoted name is certain.
 PROMPT_LINE = b'{"type":"user.message"'
 USER_MESSAGE = b'"user.message"'
+
+#: How much of a transcript's end is read first.
+TAIL_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -125,3 +129,55 @@ def line_of(data: bytes, event_id: str) -> int:
     raise BadInputError(
         f"The session has no event {event_id}.", "%copilot_history lists its turns."
     )
+
+
+def is_leftover(data: bytes) -> bool:
+    """Whether a transcript is only what a runtime wrote after its session's folder was gone."""
+    journal = parse_journal(data)
+    return not (journal.bad_lines or journal.has_start or any(map(is_prompt, journal.events)))
+
+
+def read_tail(path: Path) -> Journal:
+    """Return the end of a transcript, from a person's last prompt on at least.
+
+    Reads backwards, so that a transcript of any length costs the same.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        step = TAIL_BYTES
+        while True:
+            start = max(0, size - step)
+            file.seek(start)
+            data = file.read(size - start)
+            if start:
+                data = data.partition(b"\n")[2]
+            journal = parse_journal(data)
+            if not start or any(map(is_prompt, journal.events)):
+                return journal
+            step *= 4
+
+
+def append_events(path: Path, events: Iterable[dict[str, Any]]) -> None:
+    """Add events to a transcript, all of them or none."""
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        torn = b"" if file.read(1) in (b"\n", b"") else b"\n"
+        try:
+            file.write(torn + journal_bytes(events))
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def cut_at_prompt(path: Path, since: int) -> None:
+    """Cut a transcript off at the first prompt written after it had `since` bytes."""
+    with path.open("r+b") as file:
+        position = file.seek(since)
+        for line in file:
+            if any(map(is_prompt, parse_journal(line).events)):
+                file.truncate(position)
+                return
+            position += len(line)

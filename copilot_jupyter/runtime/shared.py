@@ -30,7 +30,8 @@ from filelock import FileLock
 
 from copilot_jupyter.errors import RuntimeDiedError, SetupError
 
-from .files import private_folder, started, write_whole
+from .files import private_folder, write_whole
+from .process import started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,7 +78,7 @@ class Server:
         Without it the server refuses a connection.
     pid : int
     started : float
-        When the process started, as `files.started` has it.
+        When the process started, as `process.started` has it.
     lease : str
         Name of the lease file, unique to this server.
     program : str
@@ -108,9 +109,7 @@ class Server:
     def _process(self) -> psutil.Process | None:
         try:
             process = psutil.Process(self.pid)
-            same = (
-                abs(started(psutil.Process(self.pid)) - self.started) < 1
-            )  # else its pid was given away
+            same = abs(started(process) - self.started) < 1  # else its pid was given away
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None
@@ -243,7 +242,7 @@ def join(store: Store, program: Path, *, signs_in: bool, environment: Mapping[st
             "A shared runtime needs Linux or macOS.", "%config Copilot.runtime = 'private'"
         )
     passed = passed_on(environment, signs_in=signs_in)
-    with store.writing():
+    with store.disk_errors():
         folder = private_folder(store.ours / "shared" / _key(program, passed, signs_in=signs_in))
         with FileLock(folder / "mutex", timeout=_START + _END, mode=0o600):
             if (seat := _seat(folder)) is not None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 #: Days that a cleaned-up session stays in the trash.
 TRASH_DAYS = 7
 
-
 #: Ends the name of a batch that no undo brings back.
 _ASIDE = "aside"
 
@@ -48,7 +47,7 @@ class Trash:
         """
         kind = uuid.uuid4().hex[:6] if undoable else _ASIDE
         batch = f"{_now()}-{kind}"
-        with self._store.writing():
+        with self._store.disk_errors():
             target = private_folder(self.path / batch)
             for session_id in session_ids:
                 with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
@@ -86,7 +85,7 @@ class Trash:
         for entry in entries:
             if self._store.taken(entry.name):
                 raise self._store.exists_error(entry.name)
-        with self._store.writing():
+        with self._store.disk_errors():
             for entry in entries:
                 self.set_aside(entry.name)
                 entry.replace(self._store.folder(entry.name))
@@ -126,7 +125,7 @@ class Trash:
             if entry.is_dir():
                 if self._store.taken(session_id):
                     raise self._store.exists_error(session_id)
-                with self._store.writing():
+                with self._store.disk_errors():
                     self.set_aside(session_id)
                     entry.replace(self._store.folder(session_id))
                     with contextlib.suppress(OSError):  # others are still in it

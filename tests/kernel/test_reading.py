@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from scripted_model import Reply
 from test_terminal_ipython import Terminal
 
-from copilot_jupyter.conversation import embedded
+from copilot_jupyter.conversation import notebook_turns
 
 BLOCKS = (
     "First:\n\n```python\na = 20\n```\n\nthen\n\n```python\nb = a + 2\nprint('b is', b)\n```\nDone."
@@ -68,7 +68,7 @@ def test_an_exported_notebook_runs_again_and_nobody_is_asked(desk):
     away = execute(path, desk, COPILOT_HOME=str(desk.folder / "another-home"))
     assert len(desk.model.requests) == requests
     assert answers(away) == answers(exported)
-    assert [t.session for t in embedded.read(path)] == [session] * 5
+    assert [t.session for t in notebook_turns.read(path)] == [session] * 5
 
 
 def test_history_pages_searches_and_exports_headlessly(desk):

@@ -10,8 +10,8 @@ from desk import ask, binding, pressed_stop, reloaded, two_lines
 from drivers import descendants
 from scripted_model import Reply
 
-from copilot_jupyter.conversation.conversation import Terms
 from copilot_jupyter.conversation.sessions import Sessions
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.settings import Copilot
 
 ID = "replayed"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from copilot_jupyter.conversation import bundle, embedded
+from copilot_jupyter.conversation import bundle_file, notebook_turns
 from copilot_jupyter.runtime.journal import is_prompt
 
 ROOT = Path(__file__).parents[2]
@@ -50,9 +50,9 @@ def test_no_cell_that_asks_is_excused(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_and_its_bundle_tell_of_the_same_turns(path):
-    turns = embedded.read(path)
+    turns = notebook_turns.read(path)
     [found] = {turn.session for turn in turns}
-    held = bundle.load(path.with_name(f"{found}.copilot.jsonl"))
+    held = bundle_file.load(path.with_name(f"{found}.copilot.jsonl"))
     prompts = [event["id"] for event in held.events if is_prompt(event)]
     assert {turn.event for turn in turns} <= set(prompts)
     assert held.secrets == 0

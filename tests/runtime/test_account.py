@@ -36,17 +36,16 @@ from terminal import native_runtime
 
 from copilot_jupyter.errors import BadInputError, SetupError
 from copilot_jupyter.notebook import sign_in
-from copilot_jupyter.runtime import account
 from copilot_jupyter.runtime.account import (
     Account,
-    BrowserSignIn,
     SignedOut,
-    SignInStep,
-    Token,
-    check_host,
+    accounts,
     login_with_token,
     logout,
 )
+from copilot_jupyter.runtime.browser_sign_in import BrowserSignIn, SignInStep
+from copilot_jupyter.runtime.credentials import GITHUB, Token, check_host
+from copilot_jupyter.runtime.refusals import explain
 
 SECRET = "gho_0a1b2c3d4e5f60718293a4b5c6d7e8f9MADEUP"
 LINUX = pytest.mark.skipif(
@@ -250,7 +249,7 @@ def token_login(host, secret=SECRET):
 
 class TestNobody:
     def test_there_are_no_accounts(self, machine):
-        assert machine.run(account.accounts) == ()
+        assert machine.run(accounts) == ()
 
     def test_logout_says_that_nobody_was(self, machine):
         assert machine.run(lambda c: logout(c, machine.home)) is None
@@ -293,7 +292,7 @@ class TestToken:
         octocat = machine.run(token_login(hub.host))
         assert octocat == Account("octocat", hub.host, "sign-in", active=True, kept=False)
         assert machine.files_with(SECRET) == []
-        assert machine.run(account.accounts) == ()
+        assert machine.run(accounts) == ()
 
     @LINUX
     def test_out_again_from_memory(self, machine, hub):
@@ -302,7 +301,7 @@ class TestToken:
             result = await logout(client, machine.home)
             assert result.account == who
             assert result.others == ()
-            return result.restart, await account.accounts(client)
+            return result.restart, await accounts(client)
 
         restart, left = machine.run(work)
         assert restart == bool(left)  # 1.0.102 goes on holding it; the caller ends the runtime
@@ -316,7 +315,7 @@ class TestToken:
         assert (machine.home / "config.json").stat().st_mode & 0o777 == 0o600
 
         async def out(client):
-            (who,) = await account.accounts(client)
+            (who,) = await accounts(client)
             assert who == Account("octocat", hub.host, "sign-in", active=True, kept=True)
             return await logout(client, machine.home, login="OctoCat", host=hub.host)
 
@@ -327,7 +326,7 @@ class TestToken:
             "storeTokenPlaintext" in machine.config() + (machine.home / "settings.json").read_text()
         )
         assert (machine.home / "config.json").stat().st_mode & 0o777 == 0o600
-        assert machine.run(account.accounts) == ()
+        assert machine.run(accounts) == ()
 
     @LINUX
     def test_a_sign_in_after_a_logout_is_not_undone_by_old_entries(self, machine, hub):
@@ -407,7 +406,7 @@ class TestTokenIsNowhere:
     def test_when_the_runtime_says_something_new(self):
         odd = "of-a-new-shape.0123456789"
         said = f"Request account.login failed with message: odd: {odd} and ghu_{'a' * 36}"
-        error = account._explain(said, account.GITHUB, Token(odd))
+        error = explain(said, GITHUB, Token(odd))
         assert str(error).count("‹hidden›") == 2
         assert odd not in str(error)
         assert "ghu_" not in str(error)
@@ -477,7 +476,7 @@ class TestBrowser:
     def test_signed_in_and_kept_in_the_file(self, machine, online):
         seen = []
         octocat = machine.run(lambda c: login_with_browser(c, "", visitor(seen), may_use_file=yes))
-        assert octocat == Account("octocat", account.GITHUB, "sign-in", active=True, kept=True)
+        assert octocat == Account("octocat", GITHUB, "sign-in", active=True, kept=True)
         (step,) = seen
         assert step.url.startswith("https://github.com/login/oauth/authorize?")
         assert step.returns_to.startswith("127.0.0.1:")
@@ -496,7 +495,7 @@ class TestBrowser:
     def test_without_leave_nothing_is_kept(self, machine, online):
         async def work(client):
             who = await login_with_browser(client, "", visitor([]))
-            return who, await account.accounts(client)
+            return who, await accounts(client)
 
         assert machine.run(work) == (None, ())
         assert machine.files_with(SECRET) == []
@@ -531,7 +530,7 @@ class TestBrowser:
         machine.environment["COPILOT_GITHUB_TOKEN"] = "github_pat_" + SECRET[4:]
 
         async def work(client):
-            (who,) = await account.accounts(client)
+            (who,) = await accounts(client)
             assert who.how == "environment variable COPILOT_GITHUB_TOKEN"
             assert SECRET[4:] not in repr(who)
             await logout(client, machine.home)
@@ -841,8 +840,8 @@ class TestNotebook:
         assert "echo" not in done.stderr
 
     def test_what_signing_in_and_out_says(self):
-        kept = Account("octocat", account.GITHUB, "sign-in", active=True, kept=True)
-        memory = Account("octocat", account.GITHUB, "sign-in", active=False, kept=False)
+        kept = Account("octocat", GITHUB, "sign-in", active=True, kept=True)
+        memory = Account("octocat", GITHUB, "sign-in", active=False, kept=False)
         assert sign_in.signed_in_lines(kept) == ["Signed in to https://github.com as octocat."]
         assert len(sign_in.signed_in_lines(memory)) == 3
         assert "nothing was kept" in sign_in.signed_in_lines(None)[0]

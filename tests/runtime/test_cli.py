@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from copilot_jupyter.conversation.conversation import Terms
+from copilot_jupyter.conversation.terms import Terms
 
 if TYPE_CHECKING:
     from pathlib import Path

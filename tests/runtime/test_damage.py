@@ -13,8 +13,8 @@ import pytest
 from scripted_model import ScriptedModel
 
 from copilot_jupyter.conversation import mend
-from copilot_jupyter.conversation.conversation import Terms
 from copilot_jupyter.conversation.sessions import Sessions
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.errors import (
     CopilotError,
     SessionDamagedError,
@@ -430,7 +430,7 @@ def test_a_state_folder_that_does_not_exist_yet(
 SMALL_DISK = """
 import json, os, subprocess, sys
 from pathlib import Path
-from copilot_jupyter.conversation.conversation import Terms
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.events import Notice

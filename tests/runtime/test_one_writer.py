@@ -16,7 +16,7 @@ import pytest
 from driven import Driven, Refused
 from scripted_model import Reply, ScriptedModel
 
-from copilot_jupyter.conversation.conversation import LET_GO
+from copilot_jupyter.conversation.hold import LET_GO
 from copilot_jupyter.events import Provider
 from copilot_jupyter.runtime.client import Runtime
 from copilot_jupyter.runtime.store import Store
@@ -32,8 +32,8 @@ NOTICED = 4.0
 #: A notebook without Jupyter: does what it is told, a line in, a line out.
 NOTEBOOK = """
 from pathlib import Path
-from copilot_jupyter.conversation import conversation
-from copilot_jupyter.conversation.conversation import Terms
+from copilot_jupyter.conversation import hold
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.events import Notice
 from copilot_jupyter.runtime.store import Store
@@ -41,7 +41,7 @@ from copilot_jupyter.settings import Copilot
 
 class Notebook:
     def begin(self, home, id, who, settings, let_go):
-        conversation.LET_GO = let_go
+        hold.LET_GO = let_go
         self.sessions = Sessions(Copilot(**settings), Store(Path(home)))
         self.who, self.id = who, id
         self.bind()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from scripted_model import Request, ScriptedModel
 
-from copilot_jupyter.conversation.conversation import Terms
 from copilot_jupyter.conversation.sessions import Sessions
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.errors import NoProviderError
 from copilot_jupyter.settings import Copilot
 

@@ -11,8 +11,8 @@ import pytest
 from scripted_model import ScriptedModel
 
 from copilot_jupyter.conversation.answer import Answer
-from copilot_jupyter.conversation.conversation import Terms
 from copilot_jupyter.conversation.sessions import Sessions
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.errors import SessionExistsError, SessionNotFoundError
 from copilot_jupyter.settings import Copilot
 
@@ -26,7 +26,7 @@ STEP = 60
 #: What every process begins with; a step says the rest and fills `out`.
 HEAD = """
 import json, sys
-from copilot_jupyter.conversation.conversation import Terms
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.settings import Copilot

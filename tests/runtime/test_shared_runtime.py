@@ -32,7 +32,7 @@ CALL = Reply(tool="run_python")
 #: A kernel without Jupyter, whose tool says which kernel ran it; a line in, a line out.
 KERNEL = """
 import json, sys
-from copilot_jupyter.conversation.conversation import Terms
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.events import Notice, Offer, Tool, ToolAnswer, ToolAsked
 from copilot_jupyter.runtime import shared

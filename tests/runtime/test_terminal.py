@@ -21,7 +21,7 @@ if (sys.platform, platform.machine()) != ("linux", "x86_64"):
 
 from terminal import Terminal, copilot_cli
 
-from copilot_jupyter.conversation.conversation import Terms
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.errors import SessionInUseError
 
 if TYPE_CHECKING:

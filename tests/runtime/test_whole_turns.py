@@ -21,9 +21,11 @@ import psutil
 import pytest
 from scripted_model import Reply, ScriptedModel
 
+from copilot_jupyter.conversation import unfinished
 from copilot_jupyter.conversation.answer import Answer
-from copilot_jupyter.conversation.conversation import Conversation, Terms
+from copilot_jupyter.conversation.connection import Connection
 from copilot_jupyter.conversation.sessions import Sessions
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.errors import (
     CopilotError,
     ProviderError,
@@ -110,7 +112,7 @@ class Talk:
         assert not alone or len(runtimes()) == 1
         # Let go: the lock is free. Resumed from the transcript, it is the same.
         self.sessions.loop.call(self.conversation.release())
-        assert not self.conversation._lock.path.exists()
+        assert not self.conversation._hold._lock.path.exists()
         self.ask("at last")
         self._sent(self.model.requests[-1].prompts, ["after", "at last"])
         assert self.model.requests[-1].answers == [*self.answers, after.text]
@@ -121,7 +123,7 @@ class Talk:
         assert prompts == [*EARLIER, *new]
 
     def _lock_is_ours(self) -> bool:
-        owner = self.conversation._lock.owner()
+        owner = self.conversation._hold._lock.owner()
         return owner is not None and owner.pid == os.getpid()
 
 
@@ -661,7 +663,7 @@ def test_a_model_for_one_turn_and_a_runtime_that_dies(talk: Talk) -> None:
 #: Asks one turn, then another one that nobody answers; says the runtime's pid first.
 DIES = """
 import sys
-from copilot_jupyter.conversation.conversation import Terms
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.settings import Copilot
 sessions = Sessions(Copilot())
@@ -746,7 +748,7 @@ def test_an_ask_that_could_not_begin_leaves_no_lock(
     sessions.loop.call(talk.conversation.release())
     monkeypatch.setenv("COPILOT_PROVIDER_MAX_PROMPT_TOKENS", "many")
     talk.fails()
-    assert not talk.conversation._lock.path.exists()
+    assert not talk.conversation._hold._lock.path.exists()
     monkeypatch.delenv("COPILOT_PROVIDER_MAX_PROMPT_TOKENS")
     talk.is_whole()
 
@@ -774,12 +776,12 @@ async def _nothing(*_: Any) -> bool:
     return True
 
 
-async def _as_it_is(_: Conversation, live: LiveSession, *__: Any) -> LiveSession:
+async def _as_it_is(_: Connection, live: LiveSession, *__: Any) -> LiveSession:
     return live
 
 
 def test_withdraw_taken_out(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Conversation, "_withdraw", _nothing)
+    monkeypatch.setattr(unfinished, "withdraw", _nothing)
     with pytest.raises(AssertionError):
         test_the_provider_refuses_at_once(talk, 400, "", "")
 
@@ -787,13 +789,13 @@ def test_withdraw_taken_out(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None
 def test_repair_taken_out(
     model: ScriptedModel, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    monkeypatch.setattr(Conversation, "_repair", _nothing)
+    monkeypatch.setattr(unfinished, "repair", _nothing)
     with pytest.raises(AssertionError):
         test_the_whole_process_is_killed(model, home, HANG)
 
 
 def test_restart_taken_out(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Conversation, "_settle", _as_it_is)
+    monkeypatch.setattr(unfinished, "_end_turn", _as_it_is)
     with pytest.raises(AssertionError):
         test_the_runtime_is_killed(talk, HANG, waiting)
     # The second line of defence: the transcript was cut back without a runtime.
@@ -802,7 +804,7 @@ def test_restart_taken_out(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_abort_taken_out(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     # Truncating under a running turn is accepted by the runtime, and desynchronises it.
-    monkeypatch.setattr(Conversation, "_settle", _as_it_is)
+    monkeypatch.setattr(unfinished, "_end_turn", _as_it_is)
     with pytest.raises(AssertionError):
         test_cancelled(talk, SLOW, streaming)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_jupyter.conversation import binding
+from copilot_jupyter.conversation import notebook_file
 from copilot_jupyter.conversation.binding import (
     METADATA_KEY,
     Binding,
@@ -23,7 +23,7 @@ from copilot_jupyter.conversation.binding import (
     read_notebook,
     relative,
 )
-from copilot_jupyter.runtime.store import NOTEBOOK_KERNEL, NOTEBOOK_PATH
+from copilot_jupyter.runtime.metadata import NOTEBOOK_KERNEL, NOTEBOOK_PATH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,7 +150,7 @@ def test_a_missing_file_is_empty(tmp_path):
 
 def test_a_file_too_large_to_search_is_empty(file, monkeypatch):
     save(file, code("%copilot_resume x"))
-    monkeypatch.setattr(binding, "_LARGEST", 10)
+    monkeypatch.setattr(notebook_file, "LARGEST", 10)
     assert read_notebook(file) == Saved()
 
 

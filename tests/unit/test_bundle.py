@@ -14,17 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_jupyter.conversation import bundle as module
-from copilot_jupyter.conversation.bundle import (
-    LARGEST,
-    SUFFIX,
-    Bundle,
-    dump,
-    find,
-    load,
-    peek,
-    save,
-)
+from copilot_jupyter.conversation import bundle_file
+from copilot_jupyter.conversation.bundle import SUFFIX, Bundle, dump
+from copilot_jupyter.conversation.bundle_file import LARGEST, find, load, peek, save
 from copilot_jupyter.conversation.secrets import Shield
 from copilot_jupyter.errors import BadInputError
 from copilot_jupyter.runtime.journal import journal_bytes, parse_journal
@@ -353,7 +345,7 @@ def test_a_file_too_large_is_refused_before_anything_is_read(tmp_path, monkeypat
 
 def test_a_file_is_read_up_to_the_largest_size_and_no_further(tmp_path, monkeypatch):
     data = written()
-    monkeypatch.setattr(module, "LARGEST", len(data))
+    monkeypatch.setattr(bundle_file, "LARGEST", len(data))
     assert load(put(tmp_path, data)).session == "talk"
     assert "MB are the most" in refused(put(tmp_path, data + b"\n")).what
     assert LARGEST == 200 * 1024 * 1024
@@ -694,7 +686,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     def deny(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module, "write_whole", deny)
+    monkeypatch.setattr(bundle_file, "write_whole", deny)
     assert (
         "cannot be written: Permission denied." in not_saved(tmp_path / f"a{SUFFIX}", events).what
     )

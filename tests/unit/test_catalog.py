@@ -12,9 +12,11 @@ import pytest
 
 from copilot_jupyter.errors import BadInputError, SessionNotFoundError, StateFolderError
 from copilot_jupyter.runtime import catalog as module
-from copilot_jupyter.runtime.catalog import VERSION, Catalog, CatalogRow, rename
+from copilot_jupyter.runtime.catalog import VERSION, Catalog, CatalogRow
 from copilot_jupyter.runtime.journal import journal_bytes
-from copilot_jupyter.runtime.store import CLIENT_NAME, KEPT_FROM, NOTEBOOK_PATH, Store
+from copilot_jupyter.runtime.metadata import KEPT_FROM, NOTEBOOK_PATH
+from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.runtime.workspace import CLIENT_NAME, rename
 from unit.transcripts import asks, event, exchange, put, says, start
 
 if TYPE_CHECKING:
@@ -83,8 +85,8 @@ def test_the_catalog_and_the_store_agree(store):
         folder = put(store, f"s{number}")
         (folder / "workspace.yaml").write_text(f"id: s{number}\nname: {name}\ncwd: /work # not\n")
     for row in Catalog(store).refresh():
-        info = store.info(row.id)
-        assert (row.name, row.folder, row.ours) == (info.name, info.folder, info.ours)
+        by_yaml = store.workspace(row.id)
+        assert (row.name, row.folder) == (str(by_yaml["name"] or ""), by_yaml["cwd"])
 
 
 @pytest.mark.parametrize(

@@ -15,24 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_jupyter.conversation import embedded, transcript, used
+from copilot_jupyter.conversation import notebook_file, notebook_turns, transcript, used
 from copilot_jupyter.conversation.binding import METADATA_KEY, read_notebook
-from copilot_jupyter.conversation.embedded import (
-    EmbeddedTurn,
-    News,
-    chains,
-    compare,
-    entry,
-    events_of,
-    find,
-    of_session,
-    read,
-    turn_events,
-)
+from copilot_jupyter.conversation.embedded import EmbeddedTurn, entry
+from copilot_jupyter.conversation.lineage import News, chains, compare
+from copilot_jupyter.conversation.notebook_turns import find, of_session, read
+from copilot_jupyter.conversation.transcribe import events_of, turn_events
 from copilot_jupyter.errors import BadInputError
 from copilot_jupyter.events import ToolUse, Turn, Usage
+from copilot_jupyter.runtime.ids import LONGEST_ID
 from copilot_jupyter.runtime.journal import journal_bytes, parse_journal
-from copilot_jupyter.runtime.store import LONGEST_ID
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -202,13 +194,13 @@ def test_a_long_text_as_sent_is_cut_between_characters(character, lead):
     assert text.startswith(kept)
     missing = len(text.encode()) - len(kept.encode())
     assert mark == f"[cut by copilot-jupyter: {missing} bytes more]"
-    assert embedded.LARGEST_SENT - 4 < len(sent.encode()) <= embedded.LARGEST_SENT
+    assert used.LARGEST_SENT - 4 < len(sent.encode()) <= used.LARGEST_SENT
     # A rebuilt session knows only the cut text: it is not cut again.
     assert entry(asked(1, sent=sent), session="s1", parent="", key=KEY)["sent"] == sent
 
 
 def test_a_text_as_sent_that_just_fits_is_whole():
-    text = "ß" * (embedded.LARGEST_SENT // 2)
+    text = "ß" * (used.LARGEST_SENT // 2)
     assert entry(asked(1, sent=text), session="s1", parent="", key=KEY)["sent"] == text
 
 
@@ -584,7 +576,7 @@ def test_a_damaged_notebook_that_alone_names_the_session_is_told_of(tmp_path):
 
 def test_a_huge_notebook_is_not_searched(tmp_path, monkeypatch):
     save(tmp_path / "a.ipynb", *conversation(1))
-    monkeypatch.setattr(embedded, "_LARGEST", 10)
+    monkeypatch.setattr(notebook_file, "LARGEST", 10)
     assert find(tmp_path, "s1") is None
 
 
@@ -596,11 +588,11 @@ def test_a_search_reads_the_newest_notebooks_up_to_a_budget(tmp_path, monkeypatc
         os.utime(path, (1000 - age, 1000 - age))
     sizes = [path.stat().st_size for path in (other, new, old)]
     for budget, found in ((3, old), (2, new), (1, None), (0, None)):
-        monkeypatch.setattr(embedded, "_SEARCHED", sum(sizes[:budget]))
+        monkeypatch.setattr(notebook_turns, "_SEARCHED", sum(sizes[:budget]))
         assert find(tmp_path, "s1") == found
     read_files = []
-    monkeypatch.setattr(embedded, "_data", lambda path: read_files.append(path.name) or b"")
-    monkeypatch.setattr(embedded, "_SEARCHED", sum(sizes) - 1)
+    monkeypatch.setattr(notebook_file, "content", lambda path: read_files.append(path.name) or b"")
+    monkeypatch.setattr(notebook_turns, "_SEARCHED", sum(sizes) - 1)
     assert find(tmp_path, "s1") is None
     assert read_files == ["other.ipynb", "new.ipynb"]
 
@@ -609,8 +601,8 @@ def test_a_huge_notebook_does_not_use_up_the_search(tmp_path, monkeypatch):
     good = save(tmp_path / "good.ipynb", *conversation(1))
     os.utime(good, (1000, 1000))
     save(tmp_path / "huge.ipynb", *conversation(9))
-    monkeypatch.setattr(embedded, "_LARGEST", good.stat().st_size)
-    monkeypatch.setattr(embedded, "_SEARCHED", good.stat().st_size)
+    monkeypatch.setattr(notebook_file, "LARGEST", good.stat().st_size)
+    monkeypatch.setattr(notebook_turns, "_SEARCHED", good.stat().st_size)
     assert find(tmp_path, "s1") == good
 
 

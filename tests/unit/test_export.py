@@ -8,10 +8,11 @@ import re
 import nbformat
 import pytest
 
-from copilot_jupyter.conversation import embedded
+from copilot_jupyter.conversation import notebook_turns
 from copilot_jupyter.conversation.question import Question
-from copilot_jupyter.conversation.records import FILE, Record, lines, with_spans
+from copilot_jupyter.conversation.records import FILE, Record, lines
 from copilot_jupyter.conversation.sessions import Sessions
+from copilot_jupyter.conversation.spans import with_spans
 from copilot_jupyter.errors import BadInputError, SessionNotFoundError
 from copilot_jupyter.notebook import export
 from copilot_jupyter.runtime.store import Store
@@ -145,7 +146,7 @@ def test_the_notebook_asks_each_prompt_and_carries_each_answer(sessions, tmp_pat
         "%%copilot\nWhat is `x`?",
         "%%copilot\ntwo\n\n  lines",
     ]
-    turns = embedded.read(tmp_path / "talk.ipynb")  # nothing is refused
+    turns = notebook_turns.read(tmp_path / "talk.ipynb")  # nothing is refused
     assert [t.event for t in turns] == prompts
     assert [t.answer for t in turns] == ["It is *5*.", "second"]
     assert [t.parent for t in turns] == ["", prompts[0]]
@@ -167,14 +168,14 @@ def test_flags_that_change_the_key_are_written_again(sessions, tmp_path):
     assert how.startswith("# Turn 2 was asked with values of its kernel")
     assert how.endswith("# How?\n# And why?")
     assert plain == "%%copilot --no-tools\nPlain"
-    assert [t.key for t in embedded.read(tmp_path / "talk.ipynb")] == keys
+    assert [t.key for t in notebook_turns.read(tmp_path / "talk.ipynb")] == keys
 
 
 def test_the_values_of_a_question_are_carried_too(sessions, tmp_path):
     asked = Question("How is {df}?", values=(("df", "digest"),))
     made(sessions, ("How is {df}?", "Fine."), records=[asked.key], values=dict(asked.values))
     _, found = notebook(sessions, tmp_path / "talk.ipynb")
-    [turn] = embedded.read(tmp_path / "talk.ipynb")
+    [turn] = notebook_turns.read(tmp_path / "talk.ipynb")
     assert (turn.key, turn.values) == (asked.key, {"df": "digest"})
     assert "sent df" in found.cells[-1].outputs[0].data["text/html"]
 
@@ -183,7 +184,7 @@ def test_a_prompt_with_a_secret_has_the_key_of_what_is_written(sessions, tmp_pat
     made(sessions, (f"Use {TOKEN} please", "Done."))
     said, found = notebook(sessions, tmp_path / "talk.ipynb")
     assert "1 secret was left out. A prompt had one" in said
-    [turn] = embedded.read(tmp_path / "talk.ipynb")
+    [turn] = notebook_turns.read(tmp_path / "talk.ipynb")
     assert turn.key == Question(turn.prompt).key
     assert found.cells[-1].source == f"%%copilot\n{turn.prompt}"
 
@@ -199,7 +200,7 @@ def test_tools_are_named_and_their_secrets_left_out(sessions, tmp_path):
         assert "run_python" in text
         assert TOKEN not in text
         assert ("secret" in said) is (ending == ".ipynb")  # a web page has only the names
-    embedded.read(tmp_path / "talk.ipynb")
+    notebook_turns.read(tmp_path / "talk.ipynb")
 
 
 def test_odd_text_comes_back(sessions, tmp_path):
@@ -207,7 +208,7 @@ def test_odd_text_comes_back(sessions, tmp_path):
     put(sessions.store, "talk", exchange("odd", odd))
     path = tmp_path / "talk.ipynb"
     export.write(sessions, "talk", str(path))
-    [turn] = embedded.read(path)
+    [turn] = notebook_turns.read(path)
     assert turn.answer == odd.replace("\ud83d", "\ufffd")
 
 

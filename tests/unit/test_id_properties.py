@@ -15,7 +15,8 @@ from copilot_jupyter.conversation.lock import lock_file
 from copilot_jupyter.conversation.question import Question
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.runtime.store import LONGEST_ID, Store, check_id
+from copilot_jupyter.runtime.ids import LONGEST_ID, check_id
+from copilot_jupyter.runtime.store import Store
 from copilot_jupyter.settings import Copilot
 
 HOME = Path("/home/ada/.copilot")

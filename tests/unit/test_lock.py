@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_jupyter.conversation import lock as module
-from copilot_jupyter.conversation.conversation import Conversation, Terms
+from copilot_jupyter.conversation.conversation import Conversation
 from copilot_jupyter.conversation.lock import (
     SILENCE,
     Owner,
@@ -29,8 +29,9 @@ from copilot_jupyter.conversation.lock import (
     process_lives,
     this_place,
 )
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.errors import NoProviderError, SessionInUseError, StateFolderError
-from copilot_jupyter.runtime.files import started
+from copilot_jupyter.runtime.process import started
 from copilot_jupyter.runtime.store import Store
 from copilot_jupyter.settings import Copilot
 

@@ -15,9 +15,12 @@ import pytest
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.errors import BadInputError, SessionInUseError, TurnInterrupted
 from copilot_jupyter.notebook import picker as module
-from copilot_jupyter.notebook.picker import NO_WIDGET, SessionPicker, pick, preview, shown, to_wire
+from copilot_jupyter.notebook import picker_cell
+from copilot_jupyter.notebook.picker import SessionPicker
+from copilot_jupyter.notebook.picker_cell import NO_WIDGET, pick
+from copilot_jupyter.notebook.picker_wire import PREVIEW_LENGTH, preview, shown, to_wire
 from copilot_jupyter.runtime.catalog import CatalogRow
-from copilot_jupyter.runtime.store import BRANCH_OF, KEPT_FROM, NOTEBOOK_PATH
+from copilot_jupyter.runtime.metadata import BRANCH_OF, KEPT_FROM, NOTEBOOK_PATH
 from copilot_jupyter.settings import Copilot
 from unit.transcripts import exchange, put
 
@@ -198,7 +201,7 @@ def test_the_preview_is_the_end_of_the_conversation(sessions):
     put(sessions.store, "s", turns)
     told = preview(sessions, "s")
     assert [turn["prompt"] for turn in told["turns"]] == ["prompt 6", "prompt 7", "prompt 8"]
-    assert len(told["turns"][0]["answer"]) == module.PREVIEW_LENGTH
+    assert len(told["turns"][0]["answer"]) == PREVIEW_LENGTH
     assert told["turns"][0]["answer"].startswith("answer 6\nxxx")
     assert told["turns"][0]["complete"]
 
@@ -391,7 +394,7 @@ def played(monkeypatch: pytest.MonkeyPatch, *said: dict[str, Any]) -> list[Sessi
             for message in ({"op": "ready", "view": "v"}, *said):
                 self._received(self, message, [])
 
-    monkeypatch.setattr(module, "SessionPicker", Played)
+    monkeypatch.setattr(picker_cell, "SessionPicker", Played)
     return made
 
 
@@ -429,7 +432,7 @@ def test_nobody_chose(sessions, outputs, monkeypatch):
 
 
 def test_a_front_end_without_widgets_is_noticed(sessions, outputs, monkeypatch):
-    monkeypatch.setattr(module, "READY", 0.2)
+    monkeypatch.setattr(picker_cell, "READY", 0.2)
     assert asyncio.run(pick(FakeDesk(sessions))) is NO_WIDGET
     assert "does not show" in last(outputs)
 
@@ -443,14 +446,14 @@ def test_where_nobody_watches_nothing_is_shown(sessions, outputs):
 def test_the_stop_button_leaves_all_as_it_was(sessions, outputs, monkeypatch, error):
     put(sessions.store, "a")
     made = played(monkeypatch, {"op": "delete", "id": "a"})
-    real = module._until
+    real = picker_cell._until
 
     async def until(done: Any, *arguments: Any, **options: Any) -> bool:
         if made and made[0].is_ready and not arguments and not options:
             raise error
         return await real(done, *arguments, **options)
 
-    monkeypatch.setattr(module, "_until", until)
+    monkeypatch.setattr(picker_cell, "_until", until)
     with pytest.raises(TurnInterrupted, match="nothing was done"):
         asyncio.run(pick(FakeDesk(sessions)))
     assert last(outputs) == "Interrupted; no session was chosen."

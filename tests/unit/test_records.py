@@ -12,14 +12,9 @@ from hypothesis import strategies as st
 
 from copilot_jupyter.conversation import transcript
 from copilot_jupyter.conversation.question import Question, paired
-from copilot_jupyter.conversation.records import (
-    FILE,
-    Record,
-    TurnIndex,
-    read_records,
-    to_record,
-    with_spans,
-)
+from copilot_jupyter.conversation.records import FILE, Record, read_records, to_record
+from copilot_jupyter.conversation.spans import with_spans
+from copilot_jupyter.conversation.turn_index import TurnIndex
 from copilot_jupyter.events import Usage
 from copilot_jupyter.runtime.journal import journal_bytes
 from copilot_jupyter.runtime.store import Store

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from copilot_jupyter.errors import RuntimeDiedError
-from copilot_jupyter.runtime import files, keeper, shared
+from copilot_jupyter.runtime import keeper, process, shared
 from copilot_jupyter.runtime.shared import Seat, Server, passed_on
 from copilot_jupyter.runtime.store import Store
 from copilot_jupyter.settings import Copilot
@@ -318,7 +318,7 @@ def test_a_seat_is_left_once(join: Callable[..., Seat]) -> None:
 
 def test_a_process_is_known_by_its_start() -> None:
     me = psutil.Process()
-    began = files.started(me)
+    began = process.started(me)
     assert Server(1, "t", me.pid, began, "lease", "program").alive
     assert not Server(1, "t", me.pid, began - 60, "lease", "program").alive
     # The wall clock may be set at any time; the time since boot may not.

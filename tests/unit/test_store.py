@@ -24,16 +24,14 @@ from copilot_jupyter.errors import (
     SessionNotFoundError,
     StateFolderError,
 )
+from copilot_jupyter.runtime import journal
 from copilot_jupyter.runtime import store as module
+from copilot_jupyter.runtime.ids import check_id, nearest
 from copilot_jupyter.runtime.journal import Journal, journal_bytes, parse_journal
-from copilot_jupyter.runtime.store import (
-    CLIENT_NAME,
-    NOTEBOOK_PATH,
-    Store,
-    check_id,
-    nearest,
-)
+from copilot_jupyter.runtime.metadata import NOTEBOOK_PATH
+from copilot_jupyter.runtime.store import Store
 from copilot_jupyter.runtime.trash import TRASH_DAYS
+from copilot_jupyter.runtime.workspace import CLIENT_NAME
 from unit.transcripts import asks, event, exchange, put, says, start
 
 if TYPE_CHECKING:
@@ -215,28 +213,18 @@ def test_a_folder_whose_name_is_no_id_is_no_session(store, name):
     assert [info.id for info in store.infos()] == ["real"]
 
 
-def test_what_a_list_shows_of_a_session(store):
-    folder = put(store, "my-id", metadata={NOTEBOOK_PATH: "/data/a.ipynb"})
+def test_what_is_said_of_a_session(store):
+    folder = put(store, "my-id")
     (folder / "workspace.yaml").write_text(
         f"id: my-id\nname: 'Churn: 1'\ncwd: /work\nclient_name: {CLIENT_NAME}\n"
-        "created_at: 2026-11-22T10:00:00.000Z\n"
     )
     os.utime(folder / "events.jsonl", (10_000, 10_000))
     info = store.info("my-id")
     assert info.name == "Churn: 1"
-    assert info.folder == "/work"
-    assert info.notebook == "/data/a.ipynb"
     assert info.ours
     assert info.in_use_by == ""
     assert info.size == (folder / "events.jsonl").stat().st_size
     assert info.modified == datetime.fromtimestamp(10_000, UTC)
-    assert info.created == datetime(2026, 11, 22, 10, tzinfo=UTC)
-
-
-def test_a_time_without_a_zone_is_utc(store):
-    folder = put(store, "my-id")
-    (folder / "workspace.yaml").write_text("id: my-id\ncreated_at: 2026-11-22 10:00:00\n")
-    assert store.info("my-id").created == datetime(2026, 11, 22, 10, tzinfo=UTC)
 
 
 def test_a_terminals_session_is_not_ours(store):
@@ -302,7 +290,7 @@ def test_a_short_transcripts_tail_is_all_of_it(store):
 def test_the_tail_of_a_long_transcript_is_its_end_and_holds_the_last_prompt(store):
     events = [moment for number in range(1500) for moment in exchange(f"{number}", "é日" * 200)]
     put(store, "my-id", events)
-    assert store.size("my-id") > 2 * module._TAIL_BYTES
+    assert store.size("my-id") > 2 * journal.TAIL_BYTES
     tail = ends_like_the_journal(store, "my-id")
     assert len(tail.events) < len(events) / 2
     assert tail.bad_lines == ()
@@ -336,7 +324,7 @@ def test_it_reaches_back_to_the_persons_prompt_past_what_only_looks_like_one(sto
 def test_the_tail_begins_with_a_whole_line_wherever_it_is_cut(store, monkeypatch):
     put(store, "my-id", [*exchange("a", "b"), *exchange("c", "d")])
     for size in range(1, 400, 3):
-        monkeypatch.setattr(module, "_TAIL_BYTES", size)
+        monkeypatch.setattr(journal, "TAIL_BYTES", size)
         tail = ends_like_the_journal(store, "my-id")
         assert tail.bad_lines == ()
         assert any(moment["type"] == "user.message" for moment in tail.events)

@@ -7,13 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from copilot_jupyter.conversation.transcript import (
-    as_jsonl,
-    as_markdown,
-    dangling,
-    start_event,
-    turns,
-)
+from copilot_jupyter.conversation.transcribe import start_event
+from copilot_jupyter.conversation.transcript import as_jsonl, as_markdown, dangling, turns
 from copilot_jupyter.events import Turn
 from copilot_jupyter.runtime.journal import journal_bytes, parse_journal
 from unit.transcripts import asks, event, exchange, says, start

@@ -8,16 +8,14 @@ Windows nor off the main thread.
 from __future__ import annotations
 
 import contextvars
-import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from copilot_jupyter.conversation.question import ADDRESS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-#: Addresses in a repr change with every process and say nothing.
-_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
 #: Characters of a text that are looked at; a view shows far fewer.
 _LONGEST = 100_000
@@ -118,7 +116,7 @@ class Clock:
         except TypeError:
             return f"<its {what} is no text>"
         rest = len(text) - _LONGEST
-        text = _ADDRESS.sub("0x…", text[:_LONGEST])
+        text = ADDRESS.sub("0x…", text[:_LONGEST])
         return f"{text}… ({rest:,} more characters)" if rest > 0 else text
 
 

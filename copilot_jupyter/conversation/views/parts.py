@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from copilot_jupyter.conversation.question import paired
+
 from .guard import Clock
 
 if TYPE_CHECKING:
@@ -108,11 +110,6 @@ class Body:
     inline: bool = False
 
 
-def counted(count: int, noun: str) -> str:
-    """Return how many there are of something: ``1 row``, ``1,000 rows``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def size(text: str) -> int:
     """Return the bytes of a text."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
@@ -138,7 +135,7 @@ def printable(text: str) -> str:
     """Return a text that can be sent: no control characters, no halves of surrogate pairs."""
     text = text.replace("\r\n", "\n")
     text = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return paired(text)
 
 
 def one_line(text: str) -> str:

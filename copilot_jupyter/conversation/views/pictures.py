@@ -13,7 +13,9 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .parts import Body, counted, one_line, printable
+from copilot_jupyter.conversation.words import counted
+
+from .parts import Body, one_line, printable
 
 if TYPE_CHECKING:
     from .parts import Wanted

@@ -6,8 +6,10 @@ import enum
 import types
 from typing import Any
 
+from copilot_jupyter.conversation.words import counted
+
 from .items import is_iterator, items_of
-from .parts import Body, Wanted, counted, is_a, one_line, printable, type_name, whole_lines
+from .parts import Body, Wanted, is_a, one_line, printable, type_name, whole_lines
 from .printer import SAFE, Printer, stamp
 
 #: Characters of a text that stands in the sentence.

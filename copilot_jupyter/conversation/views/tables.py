@@ -11,7 +11,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .parts import Body, Wanted, counted, printable, size
+from copilot_jupyter.conversation.words import counted
+
+from .parts import Body, Wanted, printable, size
 from .printer import Printer
 
 if TYPE_CHECKING:
