@@ -40,8 +40,9 @@ screenshots: $(VENV)/test  ## make the pictures of the docs
 	$(BIN)/python tests/browser/chromium.py
 	$(BIN)/python docs/screenshots.py
 
-bench: $(VENV)/test  ## ratios against the bare SDK and bare IPython, in one run
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/test  ## ratios against the bare SDK, bare IPython and the peers (ARGS="--write", ARGS="peers")
+	$(BIN)/python tests/browser/chromium.py
+	$(BIN)/python -m benchmarks $(ARGS)
 
 $(VENV)/demo: pyproject.toml | $(VENV)/python
 	$(BIN)/pip install --quiet --editable '.[lab,local]'

@@ -1,27 +1,29 @@
 """A long answer that streams into a real JupyterLab: what is sent, and what the page feels.
 
-Run by ``make bench``; alone with ``python -m benchmarks.streaming``.
+Needs a Chromium, as the tests in a browser do.
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
 from browser.lab import Browser, Lab
-from scripted_model import Reply, ScriptedModel
+from scripted_model import Reply
 
-from .table import Row, ms, row
+from .table import Row, times, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from scripted_model import ScriptedModel
+
+    from .bench import Bench
+
+TITLE = "A long answer in JupyterLab"
+#: Answers that are watched; each takes five seconds.
+ROUNDS = 5
 #: Characters of the answer, and deltas a second.
 LENGTH = 50_000
 RATE = 200
@@ -135,51 +137,44 @@ def answered(
     return streaming.watch(cell, ended.pop)
 
 
-def rows(environment: dict[str, str], folder: Path, rounds: int = 3) -> list[Row]:
+def rows(bench: Bench) -> list[Row]:
     """Return what a page feels of a long answer, over a cell that prints the same text."""
     chunk = LENGTH // 1000
     setup = f"import time\nparts = {[text()[at : at + chunk] for at in range(0, LENGTH, chunk)]!r}"
     prints = PRINTED.replace("RATE", str(RATE))
-    asking = [f"%%copilot\nask {number}" for number in range(rounds + 1)]
-    with ScriptedModel() as model, Browser() as browser:
-        env = {**environment, **model.environment(), "COPILOT_HOME": f"{folder}/streaming-home"}
-        with Lab(folder / "streaming", env=env) as lab:
-            streaming = Streaming(browser, lab, setup, *asking, *[prints] * rounds)
-            streaming.page.run(1)
-            answered(streaming, model, 2, chunk=LENGTH)  # warm
-            cells = range(3, rounds + 3)
-            ours = [answered(streaming, model, cell, chunk=chunk) for cell in cells]
-            bare = [printed(streaming, cell + rounds) for cell in cells]
+    asking = [f"%%copilot\nask {number}" for number in range(ROUNDS + 1)]
+    with Browser() as browser, Lab(bench.folder / "lab", env=bench.environment) as lab:
+        streaming = Streaming(browser, lab, setup, *asking, *[prints] * ROUNDS)
+        streaming.page.run(1)
+        answered(streaming, bench.model, 2, chunk=LENGTH)  # warm
+        cells = range(3, ROUNDS + 3)
+        ours = [answered(streaming, bench.model, cell, chunk=chunk) for cell in cells]
+        bare = [printed(streaming, cell + ROUNDS) for cell in cells]
     sent = statistics.median(seen.sent for seen in ours)
     of = statistics.median(seen.sent for seen in bare)
-    lag, longest = ([getattr(seen, name) for seen in ours] for name in ("lag", "longest"))
-    lag_of, longest_of = ([getattr(seen, name) for seen in bare] for name in ("lag", "longest"))
+    against = "print()"
     return [
-        _row("50 kB streamed: shown after the last delta", lag, lag_of, 1.5),
-        _row("50 kB streamed: longest freeze of the page", longest, longest_of, 0.2),
+        within(
+            "50 kB: shown after the last words came",
+            [seen.lag for seen in ours],
+            [seen.lag for seen in bare],
+            against,
+            1.5,
+        ),
+        within(
+            "50 kB: longest freeze of the page",
+            [seen.longest for seen in ours],
+            [seen.longest for seen in bare],
+            against,
+            0.2,
+        ),
         Row(
-            "50 kB streamed: sent to the page",
+            "50 kB: sent to the page",
             f"{sent / 1e6:.1f} MB",
             f"{of / 1e6:.1f} MB",
-            f"x {sent / of:.1f}",
-            "4 MB",
+            against,
+            times(sent / of),
+            "4.0 MB",
             sent <= 4e6,
         ),
     ]
-
-
-def _row(name: str, ours: list[float], printed: list[float], limit: float) -> Row:
-    median = statistics.median(ours)
-    figure = f"x {median / max(statistics.median(printed), 0.001):.2f}"
-    return row(name, ours, printed, figure, ms(limit), median <= limit)
-
-
-def main() -> None:
-    """Measure once, with the figures of each run."""
-    with tempfile.TemporaryDirectory() as folder:
-        for line in rows({}, Path(folder), int(sys.argv[1]) if len(sys.argv) > 1 else 3):
-            print(*line, sep="  ")
-
-
-if __name__ == "__main__":
-    main()

@@ -286,6 +286,8 @@ class NotebookKernel:
         for `answer`. None: nobody can answer, as under nbclient.
     env
         Variables for the kernel, over those of this process; None removes one.
+    python
+        The kernel's interpreter, with an ipykernel of its own; this process's by default.
     """
 
     def __init__(
@@ -295,11 +297,13 @@ class NotebookKernel:
         cell_ids: bool = True,
         answers: list[str] | None = None,
         env: Mapping[str, str | None] | None = None,
+        python: str | None = None,
     ) -> None:
         self.path = Path(path).absolute() if path is not None else None
         self.cell_ids = cell_ids
         self.answers = answers
         self.env = dict(env or {})
+        self.python = python
         self.cells: list[Cell] = []
         self.metadata: dict[str, Any] = {}
         self.prompts: list[Prompt] = []
@@ -576,7 +580,9 @@ class NotebookKernel:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(self.path, target)
         answers = None if self.answers is None else list(self.answers)
-        return NotebookKernel(target, cell_ids=self.cell_ids, answers=answers, env=self.env)
+        return NotebookKernel(
+            target, cell_ids=self.cell_ids, answers=answers, env=self.env, python=self.python
+        )
 
     # --- inside: the test's thread ---
 
@@ -647,6 +653,8 @@ class NotebookKernel:
 
     async def _first_start(self) -> None:
         self._manager: Any = AsyncKernelManager(kernel_name="python3")
+        if self.python is not None:
+            self._manager.kernel_spec.argv[0] = self.python
         self._manager.connection_file = str(self._folder / f"kernel-{uuid.uuid4()}.json")
         await self._manager.start_kernel(
             env=self._environment(),

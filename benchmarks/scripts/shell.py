@@ -1,4 +1,4 @@
-"""Time from a bare IPython shell to one that has loaded the extension named, if any."""
+"""Time in a bare IPython shell to load the extension named, if any."""
 
 import json
 import sys

@@ -6,8 +6,8 @@
 import json
 import sys
 
-from copilot_jupyter.conversation.conversation import Terms
 from copilot_jupyter.conversation.sessions import Sessions
+from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.settings import Copilot
 
 mode, number = sys.argv[1:]
