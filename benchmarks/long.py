@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from drivers import NotebookKernel
 
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.store import Store
 
 from .bench import Line, run_script
 from .made import long_session

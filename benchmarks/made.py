@@ -6,17 +6,17 @@ import json
 import uuid
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.conversation.question import key_of
-from copilot_jupyter.conversation.records import FILE, Record
-from copilot_jupyter.conversation.spans import scan, with_spans
-from copilot_jupyter.conversation.transcribe import start_event
-from copilot_jupyter.runtime.journal import journal_bytes
-from copilot_jupyter.runtime.metadata import NOTEBOOK_PATH
+from copilot_jupyter.conversation.portable.transcribe import start_event
+from copilot_jupyter.conversation.stored.question import key_of
+from copilot_jupyter.conversation.stored.records import FILE, Record
+from copilot_jupyter.conversation.stored.spans import scan, with_spans
+from copilot_jupyter.state.journal import journal_bytes
+from copilot_jupyter.state.metadata import NOTEBOOK_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from copilot_jupyter.runtime.store import Store
+    from copilot_jupyter.state.store import Store
 
 _AT = "2026-11-22T10:00:00.000Z"
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from drivers import NotebookKernel
 
-from copilot_jupyter.conversation import carry, embedded, notebook_turns, transcript
-from copilot_jupyter.conversation.question import Question
-from copilot_jupyter.conversation.replay import Place, Replay
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.conversation import transcript
+from copilot_jupyter.conversation.portable import carry, embedded, notebook_turns
+from copilot_jupyter.conversation.stored.question import Question
+from copilot_jupyter.conversation.stored.replay import Place, Replay
+from copilot_jupyter.state.store import Store
 
 from .made import long_session
 from .table import Row, added, within

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from drivers import NotebookKernel
 
-from copilot_jupyter.runtime.catalog import Catalog
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.catalog import Catalog
+from copilot_jupyter.state.store import Store
 
 from .bench import Line, run_script
 from .made import many_sessions

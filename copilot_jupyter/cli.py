@@ -108,7 +108,7 @@ def _sessions(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from copilot_jupyter.conversation.sessions import Sessions
-    from copilot_jupyter.notebook import listing, render, terminal
+    from copilot_jupyter.notebook.display import listing, render, terminal
     from copilot_jupyter.settings import Copilot
 
     sessions = Sessions(Copilot())

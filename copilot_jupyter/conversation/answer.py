@@ -12,7 +12,7 @@ from copilot_jupyter.events import Usage
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from .turn_index import Stored
+    from .stored.turn_index import Stored
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.runtime.metadata import NOTEBOOK_KERNEL, NOTEBOOK_PATH
+from copilot_jupyter.state.metadata import NOTEBOOK_KERNEL, NOTEBOOK_PATH
 
-from . import notebook_file
+from .portable import notebook_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

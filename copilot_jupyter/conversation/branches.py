@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.runtime.metadata import BRANCH_OF
+from copilot_jupyter.state.metadata import BRANCH_OF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from copilot_jupyter.runtime.store import Store
+    from copilot_jupyter.state.store import Store
 
 
 def make_branch(

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from copilot_jupyter.events import TurnEvent
     from copilot_jupyter.runtime.client import Runtime
     from copilot_jupyter.runtime.session import LiveSession
-    from copilot_jupyter.runtime.store import Store
     from copilot_jupyter.settings import Copilot
+    from copilot_jupyter.state.store import Store
 
     from .terms import Terms
 

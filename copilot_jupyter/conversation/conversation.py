@@ -24,24 +24,25 @@ from copilot_jupyter.errors import (
 from copilot_jupyter.events import NO_TOOLS, Notice, Offer, Turn
 from copilot_jupyter.runtime.session import to_the_end
 
-from . import carry, kept, transcript, unfinished
+from . import kept, transcript, unfinished
 from .answer import Answer
 from .connection import Connection
 from .hold import Hold
-from .question import Question, checked
-from .records import Record
-from .replay import Place, Replay
+from .portable import carry
+from .stored.question import Question, checked
+from .stored.records import Record
+from .stored.replay import Place, Replay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from copilot_jupyter.runtime.client import Runtime
     from copilot_jupyter.runtime.session import LiveSession, Outcome
-    from copilot_jupyter.runtime.store import Store
     from copilot_jupyter.settings import Copilot
+    from copilot_jupyter.state.store import Store
 
     from .connection import Emit
-    from .embedded import EmbeddedTurn
+    from .portable.embedded import EmbeddedTurn
     from .terms import Terms
 
 logger = logging.getLogger(__name__)

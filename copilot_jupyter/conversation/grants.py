@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from copilot_jupyter.errors import StateFolderError
-from copilot_jupyter.runtime.files import private_folder, write_whole
+from copilot_jupyter.state.files import private_folder, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -17,8 +17,8 @@ from .lock import Owner, SessionLock, lock_file, this_place
 
 if TYPE_CHECKING:
     from copilot_jupyter.runtime.client import Runtime
-    from copilot_jupyter.runtime.holders import Holder
-    from copilot_jupyter.runtime.store import Store
+    from copilot_jupyter.state.holders import Holder
+    from copilot_jupyter.state.store import Store
 
     from .terms import Terms
 

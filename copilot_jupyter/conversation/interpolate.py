@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from . import masks
 from .placeholders import Placeholder, find
+from .shield import masks
 from .used import ATTACHED
 from .views import View, view
 from .views.parts import size, whole_lines
@@ -21,7 +21,7 @@ from .views.parts import size, whole_lines
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from .secrets import Shield
+    from .shield.secrets import Shield
 
 #: Tokens of all views of a prompt together.
 BUDGET = 8_000

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.runtime.metadata import KEPT_AT, KEPT_FROM, KEPT_WHY
+from copilot_jupyter.state.metadata import KEPT_AT, KEPT_FROM, KEPT_WHY
 
 from . import transcript
-from .records import file_of
+from .stored.records import file_of
 
 if TYPE_CHECKING:
-    from copilot_jupyter.runtime.store import Store
+    from copilot_jupyter.state.store import Store
 
 #: How many copies of replaced turns a session keeps beside it.
 MANY = 10

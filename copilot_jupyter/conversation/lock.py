@@ -24,8 +24,8 @@ import psutil
 from filelock import FileLock
 
 from copilot_jupyter.errors import SessionInUseError, StateFolderError
-from copilot_jupyter.runtime.files import private_folder, write_whole
 from copilot_jupyter.runtime.process import started
+from copilot_jupyter.state.files import private_folder, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import SessionError, SessionInUseError
 
-from .transcribe import start_event
+from .portable.transcribe import start_event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from copilot_jupyter.runtime.store import Store
+    from copilot_jupyter.state.store import Store
 
 
 def workspace(store: Store, session_id: str) -> bool:

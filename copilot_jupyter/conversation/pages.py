@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from copilot_jupyter.garbage import uncollected
-from copilot_jupyter.runtime.journal import PROMPT_LINE, USER_MESSAGE, is_prompt, parse_journal
+from copilot_jupyter.state.journal import PROMPT_LINE, USER_MESSAGE, is_prompt, parse_journal
 
 from . import transcript
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from copilot_jupyter.events import Turn
-    from copilot_jupyter.runtime.store import Store
+    from copilot_jupyter.state.store import Store
 
 #: Turns on one page.
 PAGE = 20

@@ -17,26 +17,27 @@ from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import BadInputError, CopilotError, SessionInUseError
 from copilot_jupyter.events import Provider, SessionInfo, Turn
-from copilot_jupyter.runtime.catalog import Catalog
 from copilot_jupyter.runtime.client import Runtime
-from copilot_jupyter.runtime.ids import check_id
 from copilot_jupyter.runtime.loop import LoopThread
-from copilot_jupyter.runtime.metadata import BRANCH_OF, KEPT_FROM, NOTEBOOK_PATH
 from copilot_jupyter.runtime.provider import resolve
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.catalog import Catalog
+from copilot_jupyter.state.ids import check_id
+from copilot_jupyter.state.metadata import BRANCH_OF, KEPT_FROM, NOTEBOOK_PATH
+from copilot_jupyter.state.store import Store
 
-from . import carry, kept, transcript
+from . import kept, transcript
 from .conversation import Conversation
 from .grants import Grants
 from .lock import SessionLock, lock_file
-from .replay import Replay
-from .secrets import Shield
+from .portable import carry
+from .shield.secrets import Shield
+from .stored.replay import Replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from copilot_jupyter.runtime.catalog import CatalogRow
     from copilot_jupyter.settings import Copilot
+    from copilot_jupyter.state.catalog import CatalogRow
 
     from .terms import Terms
 

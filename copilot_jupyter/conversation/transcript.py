@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.events import ToolUse, Turn, Usage
-from copilot_jupyter.runtime.journal import is_prompt
+from copilot_jupyter.state.journal import is_prompt
 
-from .question import paired
+from .stored.question import paired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

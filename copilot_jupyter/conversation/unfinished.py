@@ -17,11 +17,11 @@ from .words import beginning
 
 if TYPE_CHECKING:
     from copilot_jupyter.runtime.session import LiveSession
-    from copilot_jupyter.runtime.store import Store
+    from copilot_jupyter.state.store import Store
 
     from .connection import Connection, Emit
     from .hold import Hold
-    from .replay import Replay
+    from .stored.replay import Replay
 
 logger = logging.getLogger(__name__)
 

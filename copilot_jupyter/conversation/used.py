@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .masks import MASK
+from .shield.masks import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

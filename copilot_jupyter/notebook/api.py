@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.conversation.question import Question, checked
-from copilot_jupyter.conversation.secrets import Shield
+from copilot_jupyter.conversation.shield.secrets import Shield
+from copilot_jupyter.conversation.stored.question import Question, checked
 from copilot_jupyter.errors import SetupError
-from copilot_jupyter.notebook import painters, turn
+from copilot_jupyter.notebook import turn
 from copilot_jupyter.notebook.asking import Asking, Request
+from copilot_jupyter.notebook.display import painters
 from copilot_jupyter.notebook.extension import current_desk
 
 if TYPE_CHECKING:
     from copilot_jupyter.conversation.answer import Answer
     from copilot_jupyter.conversation.conversation import Conversation
-    from copilot_jupyter.notebook.desk import Desk
+    from copilot_jupyter.notebook.magics.desk import Desk
 
 
 def current() -> Conversation | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.conversation.answer import Answer
 from copilot_jupyter.conversation.conversation import Instead
-from copilot_jupyter.conversation.question import checked, restarted
+from copilot_jupyter.conversation.stored.question import checked, restarted
 from copilot_jupyter.conversation.words import beginning
 from copilot_jupyter.errors import CopilotError, NotAnsweredError, SessionInUseError
 from copilot_jupyter.events import NO_TOOLS, Notice, Offer
@@ -20,7 +20,7 @@ from copilot_jupyter.runtime.session import to_the_end
 if TYPE_CHECKING:
     from copilot_jupyter.conversation.connection import Emit
     from copilot_jupyter.conversation.conversation import Conversation
-    from copilot_jupyter.conversation.question import Question
+    from copilot_jupyter.conversation.stored.question import Question
     from copilot_jupyter.notebook.notebook import Notebook
     from copilot_jupyter.settings import Copilot
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.conversation import bundle_file, carry, lineage, notebook_turns
+from copilot_jupyter.conversation.portable import bundle_file, carry, lineage, notebook_turns
 from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.conversation.words import counted
 from copilot_jupyter.errors import BadInputError, CopilotError
 from copilot_jupyter.notebook.as_saved import AsSaved
-from copilot_jupyter.runtime.journal import is_prompt
-from copilot_jupyter.runtime.metadata import NOTEBOOK_ID
+from copilot_jupyter.state.journal import is_prompt
+from copilot_jupyter.state.metadata import NOTEBOOK_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from copilot_jupyter.conversation.conversation import Conversation
-    from copilot_jupyter.conversation.embedded import EmbeddedTurn
-    from copilot_jupyter.conversation.replay import Replay
+    from copilot_jupyter.conversation.portable.embedded import EmbeddedTurn
     from copilot_jupyter.conversation.sessions import Sessions
+    from copilot_jupyter.conversation.stored.replay import Replay
     from copilot_jupyter.notebook.notebook import Notebook
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import SimpleCompletion, context_matcher
 
 from copilot_jupyter.notebook import transform
-from copilot_jupyter.notebook.desk import Desk
-from copilot_jupyter.notebook.fix_magics import FixMagics
-from copilot_jupyter.notebook.flags import FLAGS, TAKES_IDS, TAKES_TOOLS
-from copilot_jupyter.notebook.kernel_magics import KernelMagics
-from copilot_jupyter.notebook.magics import CopilotMagics
-from copilot_jupyter.notebook.permission_magics import PermissionMagics
-from copilot_jupyter.notebook.reading_magics import ReadingMagics
-from copilot_jupyter.notebook.session_magics import SessionMagics
+from copilot_jupyter.notebook.magics.ask_magics import CopilotMagics
+from copilot_jupyter.notebook.magics.desk import Desk
+from copilot_jupyter.notebook.magics.fix_magics import FixMagics
+from copilot_jupyter.notebook.magics.flags import FLAGS, TAKES_IDS, TAKES_TOOLS
+from copilot_jupyter.notebook.magics.kernel_magics import KernelMagics
+from copilot_jupyter.notebook.magics.permission_magics import PermissionMagics
+from copilot_jupyter.notebook.magics.reading_magics import ReadingMagics
+from copilot_jupyter.notebook.magics.session_magics import SessionMagics
 from copilot_jupyter.settings import TOOLS_THAT_ASK
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ class Failure:
         if self.error is None or self._told:
             self.error = None
             return
-        from copilot_jupyter.conversation.secrets import Shield
+        from copilot_jupyter.conversation.shield.secrets import Shield
 
         lines = list(TracebackException.from_exception(self.error, limit=-_FRAMES).format())
         scrub = Shield.of(os.environ).scrub
@@ -67,7 +67,7 @@ class Failure:
         self.error = None
 
     def _tell(self) -> None:
-        from copilot_jupyter.conversation.secrets import Shield
+        from copilot_jupyter.conversation.shield.secrets import Shield
         from copilot_jupyter.conversation.views import view
 
         if self._told or self.error is None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from copilot_jupyter.conversation import binding, kept
 from copilot_jupyter.conversation.branches import make_branch
-from copilot_jupyter.conversation.question import normal
+from copilot_jupyter.conversation.stored.question import normal
 from copilot_jupyter.errors import SessionNotFoundError
-from copilot_jupyter.runtime.metadata import COPIED_FROM, NOTEBOOK_ID, NOTEBOOK_PATH
+from copilot_jupyter.state.metadata import COPIED_FROM, NOTEBOOK_ID, NOTEBOOK_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from copilot_jupyter.conversation import binding
-from copilot_jupyter.conversation.replay import Place
+from copilot_jupyter.conversation.stored.replay import Place
 
 if TYPE_CHECKING:
     from collections.abc import Container

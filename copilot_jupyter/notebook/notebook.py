@@ -8,21 +8,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from copilot_jupyter.conversation import binding, embedded
+from copilot_jupyter.conversation import binding
 from copilot_jupyter.conversation.binding import METADATA_KEY, Binding, Saved
 from copilot_jupyter.conversation.branches import ancestors, make_branch
+from copilot_jupyter.conversation.portable import embedded
 from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.events import Notice
 from copilot_jupyter.notebook.as_saved import AsSaved
 from copilot_jupyter.notebook.carried import Carried
 from copilot_jupyter.notebook.finding import CellsAsking, Finder, saved_id
-from copilot_jupyter.runtime.ids import check_id
-from copilot_jupyter.runtime.metadata import (
-    BRANCH_OF,
-    NOTEBOOK_ID,
-    NOTEBOOK_KERNEL,
-    NOTEBOOK_PATH,
-)
+from copilot_jupyter.state.ids import check_id
+from copilot_jupyter.state.metadata import BRANCH_OF, NOTEBOOK_ID, NOTEBOOK_KERNEL, NOTEBOOK_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Container

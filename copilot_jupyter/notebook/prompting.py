@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from copilot_jupyter.conversation import interpolate as filling
 from copilot_jupyter.conversation import placeholders
 from copilot_jupyter.conversation.placeholders import EVERYTHING
-from copilot_jupyter.conversation.question import Question
-from copilot_jupyter.conversation.secrets import Shield
+from copilot_jupyter.conversation.shield.secrets import Shield
+from copilot_jupyter.conversation.stored.question import Question
 from copilot_jupyter.errors import BadInputError
 from copilot_jupyter.events import Attachment
 

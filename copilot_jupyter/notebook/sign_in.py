@@ -13,18 +13,18 @@ import warnings
 from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.runtime.account import SIGNED_IN, login_with_token
-from copilot_jupyter.runtime.account import logout as sign_out
-from copilot_jupyter.runtime.browser_sign_in import BrowserSignIn
-from copilot_jupyter.runtime.credentials import GITHUB, WHAT_IS_TAKEN, Token, check_host
+from copilot_jupyter.runtime.github.account import SIGNED_IN, login_with_token
+from copilot_jupyter.runtime.github.account import logout as sign_out
+from copilot_jupyter.runtime.github.browser_sign_in import BrowserSignIn
+from copilot_jupyter.runtime.github.credentials import GITHUB, WHAT_IS_TAKEN, Token, check_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from copilot_jupyter.conversation.sessions import Sessions
-    from copilot_jupyter.runtime.account import Account, SignedOut
-    from copilot_jupyter.runtime.browser_sign_in import SignInStep
+    from copilot_jupyter.runtime.github.account import Account, SignedOut
+    from copilot_jupyter.runtime.github.browser_sign_in import SignInStep
 
 #: Shorter ones are typing errors: GitHub's own have 40 characters and more.
 SHORTEST_TOKEN = 20

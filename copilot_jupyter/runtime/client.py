@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.errors import NoProviderError, SessionNotFoundError
 from copilot_jupyter.events import NO_TOOLS, Offer
+from copilot_jupyter.state.workspace import CLIENT_NAME
 
 from . import shared, translate
 from .calls import Calls
@@ -19,7 +20,6 @@ from .fetch import ensure_runtime
 from .process import import_sdk, make_client, process_of, runs
 from .provider import WAYS_ON, list_models
 from .session import LiveSession
-from .workspace import CLIENT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from copilot import CopilotClient
 
     from copilot_jupyter.events import Provider
+    from copilot_jupyter.state.store import Store
 
     from .local_model import LocalModel
-    from .store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -29,8 +29,8 @@ import psutil
 from filelock import FileLock
 
 from copilot_jupyter.errors import RuntimeDiedError, SetupError
+from copilot_jupyter.state.files import private_folder, write_whole
 
-from .files import private_folder, write_whole
 from .process import started
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from copilot import CopilotClient
 
-    from .store import Store
+    from copilot_jupyter.state.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from browser.lab import Lab
 from scripted_model import Reply
 
 import copilot_jupyter
-from copilot_jupyter.notebook import render
+from copilot_jupyter.notebook.display import render
 
 FOLDER = Path(copilot_jupyter.__file__).parent / "labextension"
 LOAD = "%load_ext copilot_jupyter"

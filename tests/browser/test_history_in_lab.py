@@ -9,7 +9,7 @@ import pytest
 from browser.lab import Lab
 from unit.transcripts import exchange, put
 
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from browser.lab import Lab
 from scripted_model import Reply
 from unit.transcripts import exchange, put
 
-from copilot_jupyter.notebook.render import LONGEST
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.notebook.display.render import LONGEST
+from copilot_jupyter.state.store import Store
 
 if TYPE_CHECKING:
     from browser.lab import NotebookPage

@@ -11,7 +11,7 @@ import pytest
 from browser.lab import Lab
 
 import copilot_jupyter
-from copilot_jupyter.notebook import render
+from copilot_jupyter.notebook.display import render
 
 FOLDER = Path(copilot_jupyter.__file__).parent / "labextension"
 CODE = "if a < b and \"x\" != 'y':\n\tprint(f'<b>{a & b}</b>')\n\n    # &lt; $x$ \\n \u202e…"

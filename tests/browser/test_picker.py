@@ -12,8 +12,8 @@ import pytest
 from browser.lab import Browser, Lab
 from unit.transcripts import exchange, put, start
 
-from copilot_jupyter.runtime.metadata import KEPT_FROM, NOTEBOOK_PATH
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.metadata import KEPT_FROM, NOTEBOOK_PATH
+from copilot_jupyter.state.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from browser.lab import NotebookPage
 
 PICK = """\
-from copilot_jupyter.notebook.picker_cell import pick
+from copilot_jupyter.notebook.picker.cell import pick
 from copilot_jupyter.notebook.extension import current_desk
 from copilot_jupyter.notebook import picker_cell
 picker_cell.READY = 20  # on a machine that does other things too

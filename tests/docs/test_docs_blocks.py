@@ -16,7 +16,7 @@ from drivers import NotebookKernel
 from pages import LANGUAGES, PAGES, ROOT, blocks, pattern
 from scripted_model import Reply
 
-from copilot_jupyter.notebook.flags import FLAGS, parse
+from copilot_jupyter.notebook.magics.flags import FLAGS, parse
 
 #: Programs of others that a page shows; what is ours is checked word by word.
 OTHERS = ("copilot", "git", "jupyter", "papermill", "pip", "pytest")

@@ -9,7 +9,7 @@ import sys
 import pytest
 from pages import DOCS, PAGES, ROOT, headings
 
-from copilot_jupyter.notebook.flags import FLAGS
+from copilot_jupyter.notebook.magics.flags import FLAGS
 from copilot_jupyter.settings import Copilot
 
 sys.path.insert(0, str(DOCS))

@@ -11,7 +11,7 @@ import psutil
 from drivers import NotebookKernel, Result, descendants
 
 from copilot_jupyter.conversation import transcript
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

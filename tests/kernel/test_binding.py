@@ -15,7 +15,7 @@ import pytest
 from desk import ask, binding, reloaded, session_of, two_lines
 from drivers import NotebookKernel
 
-from copilot_jupyter.runtime.metadata import COPIED_FROM, NOTEBOOK_ID, NOTEBOOK_PATH
+from copilot_jupyter.state.metadata import COPIED_FROM, NOTEBOOK_ID, NOTEBOOK_PATH
 
 FIRST = "Let's discuss TypeScript generics"
 SECOND = "What were we discussing?"

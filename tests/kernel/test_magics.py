@@ -13,7 +13,7 @@ from desk import ask, binding, runtime_of, session_of, two_lines
 from scripted_model import Reply
 
 from copilot_jupyter.notebook.extension import MAGICS
-from copilot_jupyter.notebook.flags import FLAGS
+from copilot_jupyter.notebook.magics.flags import FLAGS
 
 FIRST = "Let's discuss TypeScript generics"
 UNIQUE = iter(range(10_000))

@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from scripted_model import Reply
 from test_terminal_ipython import Terminal
 
-from copilot_jupyter.conversation import notebook_turns
+from copilot_jupyter.conversation.portable import notebook_turns
 
 BLOCKS = (
     "First:\n\n```python\na = 20\n```\n\nthen\n\n```python\nb = a + 2\nprint('b is', b)\n```\nDone."

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from copilot_jupyter.conversation import bundle_file, notebook_turns
-from copilot_jupyter.runtime.journal import is_prompt
+from copilot_jupyter.conversation.portable import bundle_file, notebook_turns
+from copilot_jupyter.state.journal import is_prompt
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -11,7 +11,7 @@ from nbclient.exceptions import CellExecutionError
 from scripted_model import Reply
 
 from copilot_jupyter.conversation import transcript
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.store import Store
 
 FIRST = "Let's discuss TypeScript generics"
 SECOND = "What were we discussing?"

@@ -18,7 +18,7 @@ from nbclient.exceptions import CellExecutionError
 from scripted_model import ScriptedModel
 
 from copilot_jupyter.conversation import transcript
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -36,16 +36,16 @@ from terminal import native_runtime
 
 from copilot_jupyter.errors import BadInputError, SetupError
 from copilot_jupyter.notebook import sign_in
-from copilot_jupyter.runtime.account import (
+from copilot_jupyter.runtime.github.account import (
     Account,
     SignedOut,
     accounts,
     login_with_token,
     logout,
 )
-from copilot_jupyter.runtime.browser_sign_in import BrowserSignIn, SignInStep
-from copilot_jupyter.runtime.credentials import GITHUB, Token, check_host
-from copilot_jupyter.runtime.refusals import explain
+from copilot_jupyter.runtime.github.browser_sign_in import BrowserSignIn, SignInStep
+from copilot_jupyter.runtime.github.credentials import GITHUB, Token, check_host
+from copilot_jupyter.runtime.github.refusals import explain
 
 SECRET = "gho_0a1b2c3d4e5f60718293a4b5c6d7e8f9MADEUP"
 LINUX = pytest.mark.skipif(

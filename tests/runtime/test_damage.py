@@ -24,8 +24,8 @@ from copilot_jupyter.errors import (
     StateFolderError,
 )
 from copilot_jupyter.events import Notice, TurnEvent
-from copilot_jupyter.runtime.store import Store
 from copilot_jupyter.settings import Copilot
+from copilot_jupyter.state.store import Store
 
 ID = "damaged"
 PROMPTS = ["first", "second", "third"]

@@ -14,7 +14,7 @@ import pytest
 from fetched import CACHE
 
 from copilot_jupyter.conversation.answer import Answer
-from copilot_jupyter.notebook.render import answer_bundle
+from copilot_jupyter.notebook.display.render import answer_bundle
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden" / "answer.html"

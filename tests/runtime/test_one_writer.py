@@ -19,7 +19,7 @@ from scripted_model import Reply, ScriptedModel
 from copilot_jupyter.conversation.hold import LET_GO
 from copilot_jupyter.events import Provider
 from copilot_jupyter.runtime.client import Runtime
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.store import Store
 
 ID = "one-writer"
 SLOW = Reply("slow answer " * 50, chunk=6, pause=0.05)
@@ -36,7 +36,7 @@ from copilot_jupyter.conversation import hold
 from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.events import Notice
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.store import Store
 from copilot_jupyter.settings import Copilot
 
 class Notebook:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from copilot_jupyter.conversation.binding import METADATA_KEY
-from copilot_jupyter.conversation.embedded import EmbeddedTurn, entry
-from copilot_jupyter.conversation.lineage import chains, compare
-from copilot_jupyter.conversation.notebook_turns import read
+from copilot_jupyter.conversation.portable.embedded import EmbeddedTurn, entry
+from copilot_jupyter.conversation.portable.lineage import chains, compare
+from copilot_jupyter.conversation.portable.notebook_turns import read
+from copilot_jupyter.conversation.portable.transcribe import events_of, turn_events
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.conversation.terms import Terms
-from copilot_jupyter.conversation.transcribe import events_of, turn_events
 from copilot_jupyter.settings import Copilot
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from driven import Driven, Refused
 from scripted_model import Reply, ScriptedModel
 
 from copilot_jupyter.runtime import shared
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

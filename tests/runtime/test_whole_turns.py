@@ -36,8 +36,8 @@ from copilot_jupyter.errors import (
 from copilot_jupyter.events import Notice, TextDelta, TurnEvent, TurnRetry
 from copilot_jupyter.runtime.client import Runtime
 from copilot_jupyter.runtime.session import LiveSession
-from copilot_jupyter.runtime.store import Store
 from copilot_jupyter.settings import Copilot
+from copilot_jupyter.state.store import Store
 
 ID = "whole-turns"
 EARLIER = ["first", "second"]

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_jupyter.conversation import notebook_file
 from copilot_jupyter.conversation.binding import (
     METADATA_KEY,
     Binding,
@@ -23,7 +22,8 @@ from copilot_jupyter.conversation.binding import (
     read_notebook,
     relative,
 )
-from copilot_jupyter.runtime.metadata import NOTEBOOK_KERNEL, NOTEBOOK_PATH
+from copilot_jupyter.conversation.portable import notebook_file
+from copilot_jupyter.state.metadata import NOTEBOOK_KERNEL, NOTEBOOK_PATH
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_jupyter.conversation import bundle_file
-from copilot_jupyter.conversation.bundle import SUFFIX, Bundle, dump
-from copilot_jupyter.conversation.bundle_file import LARGEST, find, load, peek, save
-from copilot_jupyter.conversation.secrets import Shield
+from copilot_jupyter.conversation.portable import bundle_file
+from copilot_jupyter.conversation.portable.bundle import SUFFIX, Bundle, dump
+from copilot_jupyter.conversation.portable.bundle_file import LARGEST, find, load, peek, save
+from copilot_jupyter.conversation.shield.secrets import Shield
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.runtime.journal import journal_bytes, parse_journal
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.journal import journal_bytes, parse_journal
+from copilot_jupyter.state.store import Store
 from unit.transcripts import asks, event, exchange, says, start
 
 GITHUB = "ghp_" + "a1B2c3D4" * 5

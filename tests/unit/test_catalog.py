@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from copilot_jupyter.errors import BadInputError, SessionNotFoundError, StateFolderError
-from copilot_jupyter.runtime import catalog as module
-from copilot_jupyter.runtime.catalog import VERSION, Catalog, CatalogRow
-from copilot_jupyter.runtime.journal import journal_bytes
-from copilot_jupyter.runtime.metadata import KEPT_FROM, NOTEBOOK_PATH
-from copilot_jupyter.runtime.store import Store
-from copilot_jupyter.runtime.workspace import CLIENT_NAME, rename
+from copilot_jupyter.state import catalog as module
+from copilot_jupyter.state.catalog import VERSION, Catalog, CatalogRow
+from copilot_jupyter.state.journal import journal_bytes
+from copilot_jupyter.state.metadata import KEPT_FROM, NOTEBOOK_PATH
+from copilot_jupyter.state.store import Store
+from copilot_jupyter.state.workspace import CLIENT_NAME, rename
 from unit.transcripts import asks, event, exchange, put, says, start
 
 if TYPE_CHECKING:

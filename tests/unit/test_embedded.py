@@ -15,16 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_jupyter.conversation import notebook_file, notebook_turns, transcript, used
+from copilot_jupyter.conversation import transcript, used
 from copilot_jupyter.conversation.binding import METADATA_KEY, read_notebook
-from copilot_jupyter.conversation.embedded import EmbeddedTurn, entry
-from copilot_jupyter.conversation.lineage import News, chains, compare
-from copilot_jupyter.conversation.notebook_turns import find, of_session, read
-from copilot_jupyter.conversation.transcribe import events_of, turn_events
+from copilot_jupyter.conversation.portable import notebook_file, notebook_turns
+from copilot_jupyter.conversation.portable.embedded import EmbeddedTurn, entry
+from copilot_jupyter.conversation.portable.lineage import News, chains, compare
+from copilot_jupyter.conversation.portable.notebook_turns import find, of_session, read
+from copilot_jupyter.conversation.portable.transcribe import events_of, turn_events
 from copilot_jupyter.errors import BadInputError
 from copilot_jupyter.events import ToolUse, Turn, Usage
-from copilot_jupyter.runtime.ids import LONGEST_ID
-from copilot_jupyter.runtime.journal import journal_bytes, parse_journal
+from copilot_jupyter.state.ids import LONGEST_ID
+from copilot_jupyter.state.journal import journal_bytes, parse_journal
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,15 +8,15 @@ import re
 import nbformat
 import pytest
 
-from copilot_jupyter.conversation import notebook_turns
-from copilot_jupyter.conversation.question import Question
-from copilot_jupyter.conversation.records import FILE, Record, lines
+from copilot_jupyter.conversation.portable import notebook_turns
 from copilot_jupyter.conversation.sessions import Sessions
-from copilot_jupyter.conversation.spans import with_spans
+from copilot_jupyter.conversation.stored.question import Question
+from copilot_jupyter.conversation.stored.records import FILE, Record, lines
+from copilot_jupyter.conversation.stored.spans import with_spans
 from copilot_jupyter.errors import BadInputError, SessionNotFoundError
-from copilot_jupyter.notebook import export
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.notebook.reading import export
 from copilot_jupyter.settings import Copilot
+from copilot_jupyter.state.store import Store
 from unit.transcripts import asks, event, exchange, put
 
 TOKEN = "ghp_" + "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xY1zA2"

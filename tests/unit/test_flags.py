@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.notebook.flags import Flag, parse, parsed_line
+from copilot_jupyter.notebook.magics.flags import Flag, parse, parsed_line
 
 FLAGS = (Flag("--model", "NAME"), Flag("--into", "NAME"), Flag("--all"))
 

@@ -11,10 +11,11 @@ from copilot_jupyter.conversation import transcript
 from copilot_jupyter.conversation.pages import PAGE, Pages
 from copilot_jupyter.errors import SessionNotFoundError
 from copilot_jupyter.events import Turn
-from copilot_jupyter.notebook import history, listing, terminal
-from copilot_jupyter.notebook.reader import HistoryReader
-from copilot_jupyter.runtime.journal import journal_bytes
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.notebook.display import listing, terminal
+from copilot_jupyter.notebook.reading import history
+from copilot_jupyter.notebook.reading.reader import HistoryReader
+from copilot_jupyter.state.journal import journal_bytes
+from copilot_jupyter.state.store import Store
 from unit.transcripts import asks, event, exchange, put, says
 
 HOSTILE = (
@@ -323,7 +324,7 @@ def test_thousands_of_sessions_list_from_the_catalog(home, store, monkeypatch):
         raise AssertionError  # the catalog knows them by now
 
     monkeypatch.setattr(Store, "workspace", unreadable)
-    monkeypatch.setattr("copilot_jupyter.runtime.catalog._prompts", unreadable)
+    monkeypatch.setattr("copilot_jupyter.state.catalog._prompts", unreadable)
     again = sessions.listed(notebook=None, folder="/work")
     assert again == found
     shown = listing.sessions(again, sessions, "", 20)["text/plain"]

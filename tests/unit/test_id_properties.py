@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copilot_jupyter.conversation.lock import lock_file
-from copilot_jupyter.conversation.question import Question
 from copilot_jupyter.conversation.sessions import Sessions
+from copilot_jupyter.conversation.stored.question import Question
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.runtime.ids import LONGEST_ID, check_id
-from copilot_jupyter.runtime.store import Store
 from copilot_jupyter.settings import Copilot
+from copilot_jupyter.state.ids import LONGEST_ID, check_id
+from copilot_jupyter.state.store import Store
 
 HOME = Path("/home/ada/.copilot")
 PLAIN = string.ascii_letters + string.digits + "_-"

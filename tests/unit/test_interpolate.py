@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image as Pictures
 
 from copilot_jupyter.conversation.interpolate import interpolate
-from copilot_jupyter.conversation.question import Question
-from copilot_jupyter.conversation.secrets import Shield
+from copilot_jupyter.conversation.shield.secrets import Shield
+from copilot_jupyter.conversation.stored.question import Question
 from copilot_jupyter.errors import BadInputError
 
 mpl.use("agg")

@@ -32,8 +32,8 @@ from copilot_jupyter.conversation.lock import (
 from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.errors import NoProviderError, SessionInUseError, StateFolderError
 from copilot_jupyter.runtime.process import started
-from copilot_jupyter.runtime.store import Store
 from copilot_jupyter.settings import Copilot
+from copilot_jupyter.state.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

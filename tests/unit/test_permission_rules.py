@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_jupyter.conversation.grants import Decision, Grants, Wish
-from copilot_jupyter.notebook import permission_widget
-from copilot_jupyter.notebook import permissions as module
-from copilot_jupyter.notebook.permission_widget import PermissionButtons
-from copilot_jupyter.notebook.permissions import HEAD, TAIL, Permissions, one_line, readable
+from copilot_jupyter.notebook.tools import permission_widget
+from copilot_jupyter.notebook.tools import permissions as module
+from copilot_jupyter.notebook.tools.permission_widget import PermissionButtons
+from copilot_jupyter.notebook.tools.permissions import HEAD, TAIL, Permissions, one_line, readable
 from copilot_jupyter.settings import Copilot
 
 HERE = ("churn", "notebook-1")

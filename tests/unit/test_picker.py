@@ -14,20 +14,20 @@ import pytest
 
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.errors import BadInputError, SessionInUseError, TurnInterrupted
-from copilot_jupyter.notebook import picker as module
-from copilot_jupyter.notebook import picker_cell
-from copilot_jupyter.notebook.picker import SessionPicker
-from copilot_jupyter.notebook.picker_cell import NO_WIDGET, pick
-from copilot_jupyter.notebook.picker_wire import PREVIEW_LENGTH, preview, shown, to_wire
-from copilot_jupyter.runtime.catalog import CatalogRow
-from copilot_jupyter.runtime.metadata import BRANCH_OF, KEPT_FROM, NOTEBOOK_PATH
+from copilot_jupyter.notebook.picker import cell as picker_cell
+from copilot_jupyter.notebook.picker import widget as module
+from copilot_jupyter.notebook.picker.cell import NO_WIDGET, pick
+from copilot_jupyter.notebook.picker.widget import SessionPicker
+from copilot_jupyter.notebook.picker.wire import PREVIEW_LENGTH, preview, shown, to_wire
 from copilot_jupyter.settings import Copilot
+from copilot_jupyter.state.catalog import CatalogRow
+from copilot_jupyter.state.metadata import BRANCH_OF, KEPT_FROM, NOTEBOOK_PATH
 from unit.transcripts import exchange, put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-JS = Path(module.__file__).with_suffix(".js").read_text()
+JS = Path(module.__file__).with_name("picker.js").read_text()
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_the_page_knows_no_html():
     ):
         assert word not in code
     assert "http" not in code
-    assert "url(" not in Path(module.__file__).with_suffix(".css").read_text()
+    assert "url(" not in Path(module.__file__).with_name("picker.css").read_text()
 
 
 def test_titles_are_never_the_widgets_state(sessions, page):

@@ -15,7 +15,7 @@ from traitlets.config import Config
 
 import copilot_jupyter
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.notebook.magics import FLAGS
+from copilot_jupyter.notebook.magics.ask_magics import FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -254,9 +254,10 @@ MAY = {
     "events": set(),
     "garbage": set(),
     "settings": {"errors"},
-    "runtime": HALL,
-    "conversation": HALL | {"runtime"},
-    "notebook": HALL | {"runtime", "conversation"},
+    "state": HALL,
+    "runtime": HALL | {"state"},
+    "conversation": HALL | {"state", "runtime"},
+    "notebook": HALL | {"state", "runtime", "conversation"},
 }
 
 #: Foreign packages that only one room may know.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_jupyter.conversation.question import Question, content_of, key_of
+from copilot_jupyter.conversation.stored.question import Question, content_of, key_of
 
 TEXTS = st.text(alphabet=st.characters(), max_size=30)
 
@@ -120,7 +120,7 @@ def test_no_text_breaks_the_key(text):
 def test_another_process_finds_the_same_key():
     """The key is stored: it must not depend on the hash seed of the process."""
     made = "Question('é {df}', model='m', values=(('df', '1'),), flags=(('b', ''), ('a', ''))).key"
-    program = f"from copilot_jupyter.conversation.question import Question\nprint({made})"
+    program = f"from copilot_jupyter.conversation.stored.question import Question\nprint({made})"
     keys = {
         subprocess.run(
             [sys.executable, "-c", program],

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from copilot_jupyter.conversation import transcript
-from copilot_jupyter.conversation.question import Question, paired
-from copilot_jupyter.conversation.records import FILE, Record, read_records, to_record
-from copilot_jupyter.conversation.spans import with_spans
-from copilot_jupyter.conversation.turn_index import TurnIndex
+from copilot_jupyter.conversation.stored.question import Question, paired
+from copilot_jupyter.conversation.stored.records import FILE, Record, read_records, to_record
+from copilot_jupyter.conversation.stored.spans import with_spans
+from copilot_jupyter.conversation.stored.turn_index import TurnIndex
 from copilot_jupyter.events import Usage
-from copilot_jupyter.runtime.journal import journal_bytes
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.journal import journal_bytes
+from copilot_jupyter.state.store import Store
 from unit.transcripts import asks, event, exchange, put, says
 
 ID = "a-session"

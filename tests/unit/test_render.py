@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_jupyter.conversation.answer import Answer
-from copilot_jupyter.notebook import render
-from copilot_jupyter.notebook.render import (
+from copilot_jupyter.notebook.display import render
+from copilot_jupyter.notebook.display.render import (
     WAITING,
     answer_bundle,
     markdown,

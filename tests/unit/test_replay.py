@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from copilot_jupyter.conversation.question import Question
-from copilot_jupyter.conversation.records import FILE, Record
-from copilot_jupyter.conversation.replay import Place, Replay
-from copilot_jupyter.runtime.journal import journal_bytes
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.conversation.stored.question import Question
+from copilot_jupyter.conversation.stored.records import FILE, Record
+from copilot_jupyter.conversation.stored.replay import Place, Replay
+from copilot_jupyter.state.journal import journal_bytes
+from copilot_jupyter.state.store import Store
 from unit.transcripts import event, exchange, put
 
 ID = "a-session"

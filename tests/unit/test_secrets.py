@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from copilot_jupyter.conversation import secret_rules
-from copilot_jupyter.conversation.secrets import Shield
+from copilot_jupyter.conversation.shield import secret_rules
+from copilot_jupyter.conversation.shield.secrets import Shield
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,8 +22,8 @@ import pytest
 from copilot_jupyter.errors import RuntimeDiedError
 from copilot_jupyter.runtime import keeper, process, shared
 from copilot_jupyter.runtime.shared import Seat, Server, passed_on
-from copilot_jupyter.runtime.store import Store
 from copilot_jupyter.settings import Copilot
+from copilot_jupyter.state.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ HOLDER = """
 import os, sys
 from pathlib import Path
 from copilot_jupyter.runtime import shared
-from copilot_jupyter.runtime.store import Store
+from copilot_jupyter.state.store import Store
 seat = shared.join(Store(Path(sys.argv[1])), Path(sys.argv[2]), signs_in=False, environment={})
 print(seat.server.pid, flush=True)
 sys.stdin.read()

@@ -24,14 +24,14 @@ from copilot_jupyter.errors import (
     SessionNotFoundError,
     StateFolderError,
 )
-from copilot_jupyter.runtime import journal
-from copilot_jupyter.runtime import store as module
-from copilot_jupyter.runtime.ids import check_id, nearest
-from copilot_jupyter.runtime.journal import Journal, journal_bytes, parse_journal
-from copilot_jupyter.runtime.metadata import NOTEBOOK_PATH
-from copilot_jupyter.runtime.store import Store
-from copilot_jupyter.runtime.trash import TRASH_DAYS
-from copilot_jupyter.runtime.workspace import CLIENT_NAME
+from copilot_jupyter.state import journal
+from copilot_jupyter.state import store as module
+from copilot_jupyter.state.ids import check_id, nearest
+from copilot_jupyter.state.journal import Journal, journal_bytes, parse_journal
+from copilot_jupyter.state.metadata import NOTEBOOK_PATH
+from copilot_jupyter.state.store import Store
+from copilot_jupyter.state.trash import TRASH_DAYS
+from copilot_jupyter.state.workspace import CLIENT_NAME
 from unit.transcripts import asks, event, exchange, put, says, start
 
 if TYPE_CHECKING:

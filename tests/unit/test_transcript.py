@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from copilot_jupyter.conversation.transcribe import start_event
+from copilot_jupyter.conversation.portable.transcribe import start_event
 from copilot_jupyter.conversation.transcript import as_jsonl, as_markdown, dangling, turns
 from copilot_jupyter.events import Turn
-from copilot_jupyter.runtime.journal import journal_bytes, parse_journal
+from copilot_jupyter.state.journal import journal_bytes, parse_journal
 from unit.transcripts import asks, event, exchange, says, start
 
 # -- turns ------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from copilot_jupyter.conversation.answer import Answer
 from copilot_jupyter.errors import ProviderError, TurnInterrupted
 from copilot_jupyter.events import Notice, Progress, TextDelta, ToolStarted, TurnRetry
 from copilot_jupyter.garbage import uncollected
-from copilot_jupyter.notebook import painters
 from copilot_jupyter.notebook import turn as module
-from copilot_jupyter.notebook.painters import CellPainter, TerminalPainter
+from copilot_jupyter.notebook.display import painters
+from copilot_jupyter.notebook.display.painters import CellPainter, TerminalPainter
 from copilot_jupyter.notebook.turn import drive, drive_sync, steps
 from copilot_jupyter.runtime.loop import LoopThread
 

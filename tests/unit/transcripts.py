@@ -6,12 +6,12 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
-from copilot_jupyter.runtime.journal import journal_bytes
+from copilot_jupyter.state.journal import journal_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from copilot_jupyter.runtime.store import Store
+    from copilot_jupyter.state.store import Store
 
 _ids = itertools.count(1)
 

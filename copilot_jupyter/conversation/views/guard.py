@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from copilot_jupyter.conversation.question import ADDRESS
+from copilot_jupyter.conversation.stored.question import ADDRESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from copilot_jupyter.conversation.question import paired
+from copilot_jupyter.conversation.stored.question import paired
 
 from .guard import Clock
 

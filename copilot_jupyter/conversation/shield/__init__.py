@@ -1,0 +1,1 @@
+"""The secret shield: what never leaves this machine."""

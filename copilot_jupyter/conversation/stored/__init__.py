@@ -1,0 +1,1 @@
+"""What is stored about each turn, and which stored turn answers a cell."""

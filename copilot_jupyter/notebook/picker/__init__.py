@@ -1,0 +1,1 @@
+"""The session picker: a widget, and the cell that it runs in."""

@@ -1,0 +1,1 @@
+"""A conversation to read: a page in a cell, the reader, files."""

@@ -1,0 +1,360 @@
+"""Allow or deny, while the cell runs.
+
+A person is asked with buttons in the cell; where the page shows none, by ``input()``; and
+where nobody can answer the tool is denied at once. What was decided stays as one plain
+line. `Permissions.decide` is a generator like a turn's own: it yields at every pause.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+import unicodedata
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from copilot_jupyter.conversation.grants import UNTIL_RESTART, Decision
+from copilot_jupyter.errors import CopilotError
+from copilot_jupyter.notebook.display import render
+from copilot_jupyter.notebook.magics.desk import interruptible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from copilot_jupyter.conversation.grants import Grants, Wish
+    from copilot_jupyter.settings import Copilot
+
+    Deciding = Generator[None, None, Decision]
+
+#: Seconds that a front end gets to draw the buttons before `input()` asks instead.
+READY = 2.0
+#: Characters that are shown of what is asked: from its beginning, and from its end.
+HEAD, TAIL = 9000, 3000
+#: What is seen without scrolling, in lines and, where these are wrapped, in characters.
+_LINES, _CHARACTERS = 10, 600
+#: Characters of the one line that stays.
+_LINE = 120
+#: How often somebody may mistype the answer.
+_TRIES = 3
+
+_BUTTONS = {"once": Decision.ONCE, "session": Decision.SESSION, "deny": Decision.DENIED}
+_TYPED = {
+    **dict.fromkeys(("y", "yes", "o", "once"), Decision.ONCE),
+    **dict.fromkeys(("s", "session"), Decision.SESSION),
+    **dict.fromkeys(("", "n", "no", "d", "deny"), Decision.DENIED),
+}
+_ASKS_TO = {
+    "run_python": "run this code in the kernel",
+    "insert_cell": "insert this cell into the notebook",
+    "shell": "run this command",
+    "write": "write this file",
+    "read": "read this file",
+    "url": "fetch this address",
+}
+#: Printable, and seen as nothing at all: Hangul fillers and the empty Braille pattern.
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+
+
+class FrontEnd(Protocol):
+    """What is asked of the front end; `frontend.FrontEnd` is one."""
+
+    @property
+    def kernel(self) -> Any:
+        """The ipykernel, None in a terminal."""
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether somebody is there to answer."""
+
+    @property
+    def execution_count(self) -> int:
+        """The number of the running cell."""
+
+
+class Permissions:
+    """Decides what the agent's tools may do.
+
+    Parameters
+    ----------
+    front_end : FrontEnd
+    settings : Copilot
+        Its `allow` and `ask_timeout`.
+    grants : Grants
+        The standing answers; "Allow for this session" adds to them.
+    say : callable
+        Shows one line in the running cell.
+    """
+
+    def __init__(
+        self, front_end: FrontEnd, settings: Copilot, grants: Grants, say: Callable[[str], None]
+    ) -> None:
+        self._front_end = front_end
+        self._settings = settings
+        self._grants = grants
+        self._say = say
+        self._execution = -1
+        self._said: set[tuple[str, Decision]] = set()
+        self._gave_up = self._draws_nothing = False
+
+    def standing(self, tool: str, session: str, notebook_id: str) -> bool | None:
+        """Return whether a tool is allowed unasked; None: it asks.
+
+        What was denied for this session stays so, whatever ``Copilot.allow`` names.
+        """
+        answer = self._grants.allowed(session, notebook_id, tool)
+        return True if answer is None and tool in self._settings.allow else answer
+
+    def decide(self, wish: Wish, session: str, notebook_id: str) -> Deciding:
+        """Find out whether a tool may do something; yields while the person thinks.
+
+        Parameters
+        ----------
+        wish : Wish
+        session : str
+            The conversation's id; a branch has its own, and no grant of its parent.
+        notebook_id : str
+            "" where the notebook has no identity: answers then end with the kernel.
+
+        Returns
+        -------
+        Decision
+
+        Raises
+        ------
+        KeyboardInterrupt, asyncio.CancelledError
+            On the stop button; the question is taken away first.
+        """
+        self._begin_execution()
+        self._grants.adopt(session, notebook_id)
+        standing = self.standing(wish.tool, session, notebook_id)
+        if standing:
+            return Decision.SESSION
+        if standing is False:
+            return self._refused(wish, Decision.DENIED, f"%copilot_allow {wish.tool} takes it back")
+        if not self._front_end.can_ask:
+            return self._nobody(wish)
+        if self._gave_up:  # a cell that nobody watches waits once, not for every tool
+            return self._refused(wish, Decision.UNANSWERED, _beforehand(wish.tool))
+        decision = yield from self._asked(wish)
+        if decision is Decision.SESSION:
+            try:
+                self._grants.allow(session, notebook_id, wish.tool)
+            except CopilotError as error:
+                self._say(str(error))
+        self._gave_up = decision is Decision.UNANSWERED
+        return decision
+
+    def _begin_execution(self) -> None:
+        now = self._front_end.execution_count
+        if now != self._execution:
+            self._execution = now
+            self._said.clear()
+            self._gave_up = self._draws_nothing = False
+
+    # -- denied without a question ---------------------------------------------------------
+
+    def _nobody(self, wish: Wish) -> Decision:
+        return self._refused(wish, Decision.NOBODY, _beforehand(wish.tool))
+
+    def _refused(self, wish: Wish, decision: Decision, why: str) -> Decision:
+        """Say it once for each tool: a model may try it fifty times."""
+        if (wish.tool, decision) not in self._said:
+            self._said.add((wish.tool, decision))
+            self._say(f"{one_line(wish)} → {decision.value}. {why}.")
+        return decision
+
+    # -- asking ----------------------------------------------------------------------------
+
+    def _asked(self, wish: Wish) -> Deciding:
+        if self._front_end.kernel is None:
+            print(_plain(wish))  # noqa: T201 -- a terminal
+            decision = self._typed(wish)
+            self._say(self._outcome(wish, decision))
+            return decision
+        return (yield from self._in_the_cell(wish))
+
+    def _in_the_cell(self, wish: Wish) -> Deciding:
+        """Ask in an output of the running cell, of which one plain line stays."""
+        from IPython.display import display
+
+        from copilot_jupyter.notebook.tools.permission_widget import PermissionButtons
+
+        buttons = PermissionButtons(_question(wish), _BUTTONS)
+        data, metadata = buttons._repr_mimebundle_() or ({}, {})
+        data["text/plain"] = _plain(wish)  # shown by consoles, which draw no widgets
+        handle = display(data, metadata=metadata, raw=True, display_id=True)
+        line = f"{one_line(wish)} → stopped"
+        try:
+            decision = yield from self._clicked(buttons)
+            if decision is None:
+                self._draws_nothing = True
+                handle.update(render.plain_bundle(_plain(wish)), raw=True)
+                decision = self._typed(wish)
+            line = self._outcome(wish, decision)
+            return decision
+        finally:
+            handle.update(render.plain_bundle(line), raw=True)
+            buttons.close()
+
+    def _clicked(self, buttons: Any) -> Generator[None, None, Decision | None]:
+        """Return what was clicked; None where the page draws no buttons."""
+        until = time.monotonic() + (0 if self._draws_nothing else READY)
+        while not buttons.is_drawn:
+            if time.monotonic() >= until:
+                return None
+            yield
+        until = time.monotonic() + self._settings.ask_timeout
+        while buttons.answer is None:
+            if time.monotonic() >= until:
+                return Decision.UNANSWERED
+            buttons.greet()
+            yield
+        return _BUTTONS[buttons.answer]
+
+    def _typed(self, wish: Wish) -> Decision:
+        """Ask by ``input()``; the stop button and the time limit end it."""
+        prompt = f"Allow {_shown(wish.tool)}? [y] once, [s] for this session, [N] no: "
+        with _time_limit(self._settings.ask_timeout) as is_over:
+            try:
+                for _ in range(_TRIES):
+                    with interruptible():
+                        typed = input(prompt).strip().lower()
+                    if typed in _TYPED:
+                        return _TYPED[typed]
+            except (EOFError, NotImplementedError):  # closed, or nobody there after all
+                return Decision.NOBODY
+            except KeyboardInterrupt:
+                if not is_over():
+                    raise
+                return Decision.UNANSWERED
+        return Decision.DENIED
+
+    def _outcome(self, wish: Wish, decision: Decision) -> str:
+        """Return the line that stays."""
+        line = f"{one_line(wish)} → {decision.value}"
+        if decision is Decision.UNANSWERED:
+            line += f" in {self._settings.ask_timeout:g} s. {_beforehand(wish.tool)}."
+        elif decision is Decision.NOBODY:
+            line += f". {_beforehand(wish.tool)}."
+        return line
+
+
+def _beforehand(tool: str) -> str:
+    name = _shown(tool)
+    return f"To allow it beforehand: %copilot_allow {name}, or Copilot.allow = ['{name}']"
+
+
+# -- what is shown -----------------------------------------------------------------------------
+
+
+def one_line(wish: Wish) -> str:
+    """Return a wish as one line that may stay in a notebook: short, its secrets masked."""
+    from copilot_jupyter.conversation.shield.secrets import Shield
+
+    lines = wish.detail.strip().splitlines() or [""]
+    first = (wish.summary or lines[0])[:2000]
+    text = " ".join(_shown(Shield.of(os.environ).scrub(first)).split())
+    if len(text) > _LINE:
+        text = f"{text[: _LINE - 1]}…"
+    if not wish.summary and len(lines) > 1:
+        text += f" … ({len(lines):,} lines)"
+    return f"{_shown(wish.tool)}: {text}"
+
+
+def readable(text: str) -> str:
+    """Return text in which nothing is hidden: what shows as nothing is named instead.
+
+    Parameters
+    ----------
+    text : str
+        A model's: code whose meaning a person must see.
+    """
+    lines = unicodedata.normalize("NFC", text.replace("\r\n", "\n"))
+    if lines.isascii() and lines.replace("\n", "").replace("\t", "").isprintable():
+        return lines
+    return "".join(_named(character) for character in lines)
+
+
+def _named(character: str) -> str:
+    """Return a character, or its number where it draws nothing or turns the text around."""
+    # Marks that no letter took in may stand over anything, or be seen as nothing.
+    mark = unicodedata.category(character).startswith("M")
+    printable = character.isprintable() and character not in _BLANK
+    seen = character in "\n\t" or (printable and not mark)
+    return character if seen else f"⟨U+{ord(character):04X}⟩"
+
+
+def _shown(text: str) -> str:
+    return re.sub(r"\s+", " ", readable(text))
+
+
+def _cut(text: str) -> tuple[str, str]:
+    """Return what is shown of a detail, and a line about its size; "" where all is seen."""
+    lines = text.count("\n") + 1
+    size = f"{lines:,} lines, {len(text):,} characters"
+    if len(text) <= HEAD + TAIL:
+        is_long = lines > _LINES or len(text) > _CHARACTERS
+        return readable(text), f"{size}; scroll to see all of it." if is_long else ""
+    left_out = f"{len(text) - HEAD - TAIL:,} characters in the middle are not shown"
+    shown = f"{readable(text[:HEAD])}\n\n[… {left_out} …]\n\n{readable(text[-TAIL:])}"
+    return shown, f"{size}; {left_out}."
+
+
+def _question(wish: Wish) -> dict[str, str]:
+    """Return what the page shows."""
+    detail, size = _cut(wish.detail)
+    tool = _shown(wish.tool)
+    further = (
+        "all further code, until the kernel restarts"
+        if wish.tool in UNTIL_RESTART
+        else f"every further {tool}, in this notebook, until %copilot_deny {tool}"
+    )
+    return {
+        "title": f"Copilot asks to {_ASKS_TO.get(wish.tool, 'use a tool')} ({tool})",
+        "summary": _shown(wish.summary),
+        "detail": detail,
+        "size": size,
+        "hint": f"“For this session” allows {further}.",
+    }
+
+
+def _plain(wish: Wish) -> str:
+    """Return the question as text, for a console."""
+    asked = _question(wish)
+    indented = "\n".join(f"    {line}" for line in asked["detail"].split("\n"))
+    above = [f"{asked['title']}:", asked["summary"]]
+    return "\n".join(
+        [*filter(None, above), indented, *filter(None, (asked["size"],)), asked["hint"]]
+    )
+
+
+# -- waiting -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[Callable[[], bool]]:
+    """Interrupt the block after a while; gives a function that says whether that happened.
+
+    ``input()`` takes no timeout. Where there are no interval timers (Windows), and off the
+    main thread, there is no limit.
+    """
+    over = threading.Event()
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not hasattr(signal, "setitimer"):
+        yield over.is_set
+        return
+
+    def ring(_number: int, _frame: object) -> None:
+        over.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, ring)
+    theirs = signal.setitimer(signal.ITIMER_REAL, min(seconds, 1e7))
+    try:
+        yield over.is_set
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *theirs)
+        signal.signal(signal.SIGALRM, before)
