@@ -6,6 +6,7 @@ Copilot belongs to the notebook and is there after a kernel restart.
 From Python the same: ``copilot_jupyter.ask("...")`` returns the `Answer`,
 ``await copilot_jupyter.ask_async("...")`` does so without blocking, and
 ``copilot_jupyter.current()`` is the `Conversation` that the notebook is bound to.
+`SessionPicker` is the widget of ``%copilot_resume``, to use beside one's own.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from copilot_jupyter.conversation.conversation import Conversation
     from copilot_jupyter.errors import CopilotError
     from copilot_jupyter.notebook.api import ask, ask_async, current
+    from copilot_jupyter.notebook.picker.widget import SessionPicker
 
 __all__ = [
     "Answer",
     "Conversation",
     "CopilotError",
+    "SessionPicker",
     "ask",
     "ask_async",
     "current",
@@ -36,6 +39,7 @@ _HOMES = {
     "Answer": "conversation.answer",
     "Conversation": "conversation.conversation",
     "CopilotError": "errors",
+    "SessionPicker": "notebook.picker.widget",
     "ask": "notebook.api",
     "ask_async": "notebook.api",
     "current": "notebook.api",

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ class Page:
 
 @pytest.fixture
 def page(sessions: Sessions) -> Iterator[Page]:
-    picker = SessionPicker(sessions)
+    picker = SessionPicker(sessions, looks=False)
     yield Page(picker)
     picker.close()
 
@@ -83,6 +84,19 @@ def begin(page: Page, **where: Any) -> None:
     page.says("ready", view="v")
     page.picker.look(notebook=where.get("notebook"), folder=where.get("folder", "/work"))
     page.wait("progress", lambda m: m.get("all"))
+
+
+def test_a_picker_of_ones_own_shows_the_sessions_of_the_working_directory(
+    sessions, tmp_path, monkeypatch
+):
+    put(sessions.store, "one", exchange("Why?", "So."))
+    monkeypatch.chdir(tmp_path)
+    with closing(SessionPicker(sessions)) as picker:
+        page = Page(picker)
+        page.says("ready", view="v")
+        page.wait("progress", lambda m: m.get("all"))
+        assert [*page.rows()] == ["one"]
+        assert page.of("ack")[-1]["folder"] == str(tmp_path)
 
 
 # -- text -------------------------------------------------------------------------------------

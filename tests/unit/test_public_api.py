@@ -45,6 +45,7 @@ def test_the_few_names_are_these():
         "Answer",
         "Conversation",
         "CopilotError",
+        "SessionPicker",
         "ask",
         "ask_async",
         "current",

@@ -66,7 +66,7 @@ async def pick(desk: Desk, finish: Finish | None = None) -> str | NoWidget | Non
 
     if not desk.front_end.streams:
         return NO_WIDGET
-    picker = SessionPicker(lambda: desk.sessions, takes_focus=True)
+    picker = SessionPicker(lambda: desk.sessions, takes_focus=True, looks=False)
     data, metadata = picker._repr_mimebundle_() or ({}, {})
     data["text/plain"] = "Choosing a session…"
     handle = display(data, metadata=metadata, raw=True, display_id=True)

@@ -55,8 +55,7 @@ class SessionPicker(anywidget.AnyWidget):
 
     ::
 
-        picker = SessionPicker(sessions)
-        picker.look(notebook=None, folder="/home/ana/project")
+        picker = SessionPicker()
         picker.observe(lambda change: print(change.new), "value")
         picker
 
@@ -78,6 +77,9 @@ class SessionPicker(anywidget.AnyWidget):
         How many sessions there are, as far as they are read.
     takes_focus : bool
         Whether its search field takes the keyboard as soon as it is drawn.
+    looks : bool
+        Whether it shows the sessions as soon as it is drawn, those of the working directory
+        first; otherwise `look` says when, and for which notebook.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class SessionPicker(anywidget.AnyWidget):
     busy = traitlets.Bool(False).tag(sync=True)
     count = traitlets.Int(0).tag(sync=True)
     takes_focus = traitlets.Bool(False).tag(sync=True)
+    looks = traitlets.Bool(True)
 
     def __init__(
         self, sessions: Sessions | Callable[[], Sessions] | None = None, **options: Any
@@ -182,6 +185,8 @@ class SessionPicker(anywidget.AnyWidget):
         """Answer a view that may not have heard us yet: it says so until it has."""
         view = str(message["view"])
         self.is_ready = True
+        if self.looks and not self._here:
+            self.look(notebook=None, folder=str(Path.cwd()))
         if self._here and view not in self._greeted:
             self._send_hello()
         else:
