@@ -12,33 +12,31 @@ import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import BadInputError, CopilotError, SessionInUseError
 from copilot_jupyter.events import Provider, SessionInfo, Turn
-from copilot_jupyter.runtime.client import Runtime
 from copilot_jupyter.runtime.loop import LoopThread
-from copilot_jupyter.runtime.provider import resolve
 from copilot_jupyter.state.catalog import Catalog
 from copilot_jupyter.state.ids import check_id
 from copilot_jupyter.state.metadata import BRANCH_OF, KEPT_FROM, NOTEBOOK_PATH
 from copilot_jupyter.state.store import Store
 
 from . import kept, transcript
-from .conversation import Conversation
 from .grants import Grants
 from .lock import SessionLock, lock_file
-from .portable import carry
-from .shield.secrets import Shield
 from .stored.replay import Replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from copilot_jupyter.runtime.client import Runtime
     from copilot_jupyter.settings import Copilot
     from copilot_jupyter.state.catalog import CatalogRow
 
+    from .conversation import Conversation
     from .terms import Terms
 
 #: An empty session is cleaned up after this many days.
@@ -90,15 +88,25 @@ class Sessions:
         self.settings = settings
         self.store = store or Store()
         self.loop = LoopThread()
-        self.runtime = Runtime(self.store, say=say, sharing=lambda: settings.runtime == "shared")
+        self._say = say
         self.grants = Grants(self.store.ours)
         self._open: dict[str, Conversation] = {}
         self._replays: dict[str, Replay] = {}
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The runtime; looking at sessions needs none, and does without its import."""
+        from copilot_jupyter.runtime.client import Runtime
+
+        is_shared = lambda: self.settings.runtime == "shared"  # noqa: E731
+        return Runtime(self.store, say=self._say, sharing=is_shared)
 
     # -- conversations ---------------------------------------------------------------------
 
     def conversation(self, session_id: str, terms: Terms) -> Conversation:
         """Return the conversation of a session; the same one for the same id."""
+        from .conversation import Conversation
+
         check_id(session_id)
         known = self._open.get(session_id)
         if known is None or known.terms != terms:
@@ -337,16 +345,23 @@ class Sessions:
 
     def export(self, session_id: str, path: Path) -> str:
         """Write a session as a bundle; see `carry.export`."""
+        from .portable import carry
+        from .shield.secrets import Shield
+
         return carry.export(self.store, check_id(session_id), path, Shield.of(os.environ))
 
     def import_bundle(self, path: Path, session_id: str, folder: str) -> tuple[str, str]:
         """Bring in a session from a bundle; see `carry.import_bundle`."""
+        from .portable import carry
+
         return carry.import_bundle(self.store, path, session_id, folder)
 
     # -- models ----------------------------------------------------------------------------
 
     async def models(self) -> tuple[Provider, list[str]]:
         """Return the provider in force and the models it offers."""
+        from copilot_jupyter.runtime.provider import resolve
+
         provider = resolve(self.settings.provider, self.settings.model, os.environ)
         if provider.kind == "local":
             provider = await self.runtime.prepare(provider, self.settings.local_model)

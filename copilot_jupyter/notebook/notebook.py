@@ -6,16 +6,15 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.conversation import binding
 from copilot_jupyter.conversation.binding import METADATA_KEY, Binding, Saved
 from copilot_jupyter.conversation.branches import ancestors, make_branch
-from copilot_jupyter.conversation.portable import embedded
 from copilot_jupyter.conversation.terms import Terms
 from copilot_jupyter.events import Notice
 from copilot_jupyter.notebook.as_saved import AsSaved
-from copilot_jupyter.notebook.carried import Carried
 from copilot_jupyter.notebook.finding import CellsAsking, Finder, saved_id
 from copilot_jupyter.state.ids import check_id
 from copilot_jupyter.state.metadata import BRANCH_OF, NOTEBOOK_ID, NOTEBOOK_KERNEL, NOTEBOOK_PATH
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from copilot_jupyter.conversation.conversation import Conversation
     from copilot_jupyter.conversation.sessions import Sessions
     from copilot_jupyter.errors import SessionInUseError
+    from copilot_jupyter.notebook.carried import Carried
     from copilot_jupyter.notebook.frontend import FrontEnd, Identity
 
 Say = Callable[[str], None]
@@ -57,8 +57,14 @@ class Notebook:
         self._binding: Binding | None = None
         self._terms = Terms()
         self._file = AsSaved(binding.read_notebook)
-        self.carried = Carried(self, sessions, say)
         self._finder = Finder(self, sessions, say)
+
+    @cached_property
+    def carried(self) -> Carried:
+        """What the notebook's file and the bundles beside it know."""
+        from copilot_jupyter.notebook.carried import Carried
+
+        return Carried(self, self.sessions, self._say)
 
     # -- who ------------------------------------------------------------------------------
 
@@ -365,6 +371,8 @@ class Notebook:
             entry |= {"turn": answer.turn, "event": answer.event_id, "model": answer.model}
             entry["at"] = (answer.at or at).isoformat()
             if self.sessions.settings.embed and (stored := answer.stored) is not None:
+                from copilot_jupyter.conversation.portable import embedded
+
                 entry |= embedded.entry(
                     stored.turn,
                     session=answer.session,
