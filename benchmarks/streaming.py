@@ -49,18 +49,26 @@ def mean_{n}(frame: pd.DataFrame, column: str = "age") -> float:
 
 """
 
-#: The page's own clock: its longest pause in milliseconds, and when the last words were there.
+#: The page's longest task in milliseconds, for which it answers nobody (the Long Tasks API names
+#: those over 50), and when the last words were there.
 CLOCK = """cell => {
-    const clock = window.clock = { last: performance.now(), longest: 0, ended: 0 };
+    const clock = window.clock = { longest: 0, ended: 0 };
     const output = document.querySelectorAll('.jp-Notebook .jp-Cell')[cell]
         .querySelector('.jp-Cell-outputWrapper');
-    setInterval(() => {
-        const now = performance.now();
-        clock.longest = Math.max(clock.longest, now - clock.last);
-        clock.last = now;
-        if (!clock.ended && output.textContent.includes('THE END')) clock.ended = Date.now();
+    clock.tasks = new PerformanceObserver(list => {
+        for (const task of list.getEntries())
+            clock.longest = Math.max(clock.longest, task.duration);
+    });
+    clock.tasks.observe({ type: 'longtask' });
+    const timer = setInterval(() => {
+        if (!output.textContent.includes('THE END')) return;
+        clock.ended = Date.now();
+        clearInterval(timer);
     }, 10);
 }"""
+
+#: Seconds for what a front end does with an output afterwards: formulas, the table of contents.
+AFTERWARDS = 2
 
 #: The least that a notebook can do with an answer: print it as it comes.
 PRINTED = """\
@@ -110,6 +118,8 @@ class Streaming:
         handle = self.page.run(cell, wait=False)
         self.page._wait("() => window.clock.ended", 150, "the last words")
         self.page.wait_done(cell, 120, handle)
+        time.sleep(AFTERWARDS)
+        self.page.evaluate("() => window.clock.tasks.disconnect()")
         clock = self.page.evaluate("() => window.clock")
         at = clock["ended"] / 1000
         sent = sum(self._sent)
@@ -162,7 +172,7 @@ def rows(bench: Bench) -> list[Row]:
             1.5,
         ),
         within(
-            "50 kB: longest freeze of the page",
+            "50 kB: the page's longest task",
             [seen.longest for seen in ours],
             [seen.longest for seen in bare],
             against,

@@ -44,7 +44,8 @@ _COLOURED = 20_000
 _WHOLE = "<code>%copilot_history --export answer.md</code> writes all of them to a file."
 
 _QUIET = "opacity:.6;font-size:85%"
-_WHITE = re.compile(r'<span class="w">(\s*)</span>')
+#: White space and plain names, which no theme of Jupyter's colours: a third of all spans.
+_PLAIN = re.compile(r'<span class="(?:w|n)">([^<]*)</span>')
 
 Bundle = dict[str, str]
 
@@ -198,7 +199,7 @@ def _highlight(code: str, language: str, _attributes: str) -> str:
     except ClassNotFound:
         return ""
     # Versions of Pygments differ in what is white space and in how quotes are written.
-    coloured = _WHITE.sub(r"\1", highlight(code, lexer, HtmlFormatter(nowrap=True)))
+    coloured = _PLAIN.sub(r"\1", highlight(code, lexer, HtmlFormatter(nowrap=True)))
     coloured = coloured.replace("&quot;", '"').replace("&#39;", "'")
     return f'<pre class="highlight"><code>{coloured}</code></pre>'
 
