@@ -441,6 +441,10 @@ class Conversation:
         if self._asking is not None:
             self._asking.cancel()
 
+    def come_back(self) -> None:
+        """Use a session again that another kernel took, if that one has let go since."""
+        self._hold.come_back()
+
     async def release(self) -> None:
         """Let the session go, so that a terminal or another notebook may write it."""
         async with self._turn:

@@ -82,6 +82,12 @@ class Hold:
             return f"{self._id} was taken over from {before}."
         return ""
 
+    def come_back(self) -> None:
+        """Forget that another kernel took the session, unless it still has it."""
+        owner = self._lock.owner()
+        if owner is None or not self._lock.alive(owner):
+            self.lost = False
+
     def is_taken(self) -> bool:
         """Whether another kernel has the lock; one whose file is gone is nobody's."""
         return self._lock.is_taken()

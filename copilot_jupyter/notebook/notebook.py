@@ -244,7 +244,9 @@ class Notebook:
             return self._bind(branch), branch
         if how not in ("share", "take-over", "read-only"):
             session, notebook_id = self._finder.typed(session)
-            return self._bind(session, notebook_id), session
+            conversation = self._bind(session, notebook_id)
+            conversation.come_back()
+            return conversation, session
         terms = {"take_over": how == "take-over", "read_only": how == "read-only"}
         saved = self.saved()
         # A copy that joins on purpose gets an id of its own: or the original would be the copy.

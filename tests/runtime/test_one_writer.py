@@ -68,6 +68,9 @@ class Notebook:
     def release(self):
         self.sessions.loop.call(self.conversation.release())
 
+    def come_back(self):
+        self.conversation.come_back()
+
     def fork(self, target):
         self.sessions.store.fork(self.id, target)
         self.id = target
@@ -215,6 +218,19 @@ def test_taken_over(two: tuple[Notebook, Notebook], model: ScriptedModel) -> Non
     assert model.requests[-1].prompts == prompts
     assert first("turns") == prompts
     assert second.refused("ask", prompt="no").error == "SessionTakenError"
+
+
+def test_taken_over_and_let_go(two: tuple[Notebook, Notebook], model: ScriptedModel) -> None:
+    first, second = two
+    second("bind", take_over=True)
+    second.ask("from the second")
+    first("come_back")  # as a resumed line does; the second has it still
+    assert first.refused("ask", prompt="no").error == "SessionTakenError"
+    second("release")
+    assert first.refused("ask", prompt="no").error == "SessionTakenError"
+    first("come_back")
+    assert first.ask("back")["notices"] == []
+    assert model.requests[-1].prompts == ["from the first", "from the second", "back"]
 
 
 def test_a_running_turn_is_taken_over(two: tuple[Notebook, Notebook], model: ScriptedModel) -> None:
