@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,10 @@ from copilot_jupyter.settings import Copilot
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# What a shell runs in the background ignores Ctrl-C, and so would all that it starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _OURS = ("COPILOT_", "GH_TOKEN", "GITHUB_TOKEN", "JPY_")
 

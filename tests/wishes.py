@@ -4,7 +4,8 @@
 DRIVER = """\
 from copilot_jupyter.conversation.grants import Grants, Wish
 from copilot_jupyter.notebook.extension import current_desk
-from copilot_jupyter.notebook import permissions, turn
+from copilot_jupyter.notebook import turn
+from copilot_jupyter.notebook.tools import permissions
 desk = current_desk(get_ipython())
 asking = permissions.Permissions(
     desk.front_end, desk.settings, Grants(desk.sessions.store.ours), desk.say)

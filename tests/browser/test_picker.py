@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from browser.lab import NotebookPage
 
 PICK = """\
-from copilot_jupyter.notebook.picker.cell import pick
 from copilot_jupyter.notebook.extension import current_desk
-from copilot_jupyter.notebook import picker_cell
-picker_cell.READY = 20  # on a machine that does other things too
-print("got", await pick(current_desk(get_ipython())))"""
+from copilot_jupyter.notebook.picker import cell
+cell.READY = 20  # on a machine that does other things too
+print("got", await cell.pick(current_desk(get_ipython())))"""
 
 SELECTED = ".cjp-row[aria-selected=true]"
 
