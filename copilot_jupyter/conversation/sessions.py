@@ -293,6 +293,7 @@ class Sessions:
     def cleanup(self, infos: Iterable[SessionInfo]) -> int:
         """Move sessions to the trash, where they stay for a week; return how many."""
         self.store.trash.empty()
+        self.store.sweep()
         ids = [info.id for info in infos]
         ids += [copy.id for i in ids for copy in kept.kept_copies(self.store, i)]
         ids = list(dict.fromkeys(ids))

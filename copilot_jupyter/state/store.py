@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 import uuid
@@ -53,6 +54,10 @@ if TYPE_CHECKING:
 
 #: Bytes of a transcript that may be nothing but a runtime's last words (700 seen).
 _LONGEST_LEFTOVER = 4096
+
+#: Names of folders that are being made or removed, and seconds after which nobody is at it.
+_HALF = re.compile(r"\..{1,100}\.[0-9a-f]{32}")
+_SWEPT_AFTER = 86_400
 
 #: Bytes that must be free: with less, a runtime takes a prompt and never says a word (seen).
 _ROOM = 64 * 1024
@@ -309,7 +314,7 @@ class Store:
             raise self.exists_error(session_id)
         with self.disk_errors():
             self.trash.set_aside(session_id)
-            staging = self.folder(session_id).with_name(f".{session_id[:100]}.{uuid.uuid4().hex}")
+            staging = self._half(session_id)
             staging.mkdir(parents=True, mode=0o700)
             try:
                 yield staging
@@ -361,10 +366,22 @@ class Store:
 
     def discard(self, session_id: str) -> None:
         """Remove a session's folder for good; nothing happens where there is none."""
-        gone = self.folder(session_id).with_name(f".{session_id[:100]}.{uuid.uuid4().hex}")
+        gone = self._half(session_id)
         with self.disk_errors(), contextlib.suppress(FileNotFoundError):
             self.folder(session_id).replace(gone)  # at once: a kill leaves no half of it
             shutil.rmtree(gone)
+
+    def _half(self, session_id: str) -> Path:
+        """Return a folder that is no session, for one that is being made or removed."""
+        return self.folder(session_id).with_name(f".{session_id[:100]}.{uuid.uuid4().hex}")
+
+    def sweep(self) -> None:
+        """Remove what a kill left of sessions that were being made or removed, after a day."""
+        with self.disk_errors(), contextlib.suppress(FileNotFoundError):
+            for folder in self.sessions.iterdir():
+                old = time.time() - folder.stat().st_mtime > _SWEPT_AFTER
+                if old and _HALF.fullmatch(folder.name):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     # -- tombstones ------------------------------------------------------------------------
 

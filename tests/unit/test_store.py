@@ -498,6 +498,22 @@ def test_what_is_discarded_is_gone_and_twice_is_fine(store):
     assert not store.folder("my-id").exists()
 
 
+def test_what_a_kill_left_half_made_is_swept_after_a_day(store):
+    put(store, "one")
+    for name, age in (("half", 2), ("at-it", 0)):
+        folder = store.sessions / f".{name}.{'0a' * 16}"
+        folder.mkdir()
+        (folder / "events.jsonl").touch()
+        os.utime(folder, (0, time.time() - age * 86_400))
+    (store.sessions / ".DS_Store").touch()
+    os.utime(store.sessions / ".DS_Store", (0, 0))
+    store.sweep()
+    left = sorted(path.name for path in store.sessions.iterdir())
+    assert left == [".DS_Store", f".at-it.{'0a' * 16}", "one"]
+    shutil.rmtree(store.sessions)
+    store.sweep()
+
+
 def test_a_free_id_is_the_wanted_one_or_the_next(store):
     assert store.free_id("x") == "x"
     put(store, "x")
