@@ -91,8 +91,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel, tree):
 
 
 def test_the_wheel_is_small(wheel):
-    # Nothing but source: 326 kB in November 2026, of 300 that were aimed at before the tools.
-    assert wheel.stat().st_size < 350_000
+    # Nothing but source, a tenth of it the zip's own lists: 355 kB in November 2026, of 300 that
+    # were aimed at before the tools.
+    assert wheel.stat().st_size < 375_000
 
 
 def test_what_an_index_shows(wheel, tree):
