@@ -74,5 +74,5 @@ def many_sessions(store: Store, count: int) -> None:
             f"id: {session}\ncwd: /work\nname: About {number}\nuser_named: false\n"
             f"summary_count: 0\nfork_count: 0\ncreated_at: {_AT}\nupdated_at: {_AT}\n"
         )
-        bag = {"version": 1, "metadata": {NOTEBOOK_PATH: f"/work/{number}.ipynb"}}
+        bag = {"version": 1, "metadata": {NOTEBOOK_PATH: f"/notebooks/{number}.ipynb"}}
         (folder / "client-metadata.json").write_text(json.dumps(bag))

@@ -390,7 +390,8 @@ class Sessions:
             async with asyncio.timeout(2):
                 await self.release()
         self._open.clear()
-        await self.runtime.close()
+        if "runtime" in self.__dict__:  # none was needed otherwise
+            await self.runtime.close()
 
 
 def parse_age(text: str) -> timedelta:

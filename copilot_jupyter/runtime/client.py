@@ -292,7 +292,7 @@ class Runtime:
             raise NoProviderError("There is no model to talk to: nobody is signed in.", WAYS_ON)
         client = await self.client(signs_in=github)
         if create and not self.store.taken(session_id):
-            self.store.trash.set_aside(session_id)
+            self.store.trash.make_room(session_id)
         if self.is_shared:
             await self._free(client, session_id)
         calls = Calls(partial(self._begun_calls, session_id))

@@ -310,10 +310,8 @@ class Store:
     @contextlib.contextmanager
     def _staged(self, session_id: str) -> Iterator[Path]:
         """Give a folder to fill; it becomes the session's own, whole, or nothing does."""
-        if self.taken(session_id):
-            raise self.exists_error(session_id)
+        self.trash.make_room(session_id)
         with self.disk_errors():
-            self.trash.set_aside(session_id)
             staging = self._half(session_id)
             staging.mkdir(parents=True, mode=0o700)
             try:
@@ -379,8 +377,9 @@ class Store:
         """Remove what a kill left of sessions that were being made or removed, after a day."""
         with self.disk_errors(), contextlib.suppress(FileNotFoundError):
             for folder in self.sessions.iterdir():
-                old = time.time() - folder.stat().st_mtime > _SWEPT_AFTER
-                if old and _HALF.fullmatch(folder.name):
+                if _HALF.fullmatch(folder.name) is None:
+                    continue
+                if time.time() - folder.stat().st_mtime > _SWEPT_AFTER:
                     shutil.rmtree(folder, ignore_errors=True)
 
     # -- tombstones ------------------------------------------------------------------------

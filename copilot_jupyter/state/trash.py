@@ -54,12 +54,20 @@ class Trash:
                     self._store.folder(session_id).replace(target / session_id)
         return batch
 
-    def set_aside(self, session_id: str) -> None:
-        """Move away what is left of a session that has no transcript; no undo brings it back.
+    def make_room(self, session_id: str) -> None:
+        """Make sure that an id is free; what is left of a session without a transcript moves here.
 
-        A runtime that outlives its session's folder writes its last event into a new one.
+        A runtime that outlives its session's folder writes its last event into a new one. No
+        undo brings that back.
+
+        Raises
+        ------
+        SessionExistsError
+            If the id is in use.
         """
-        with contextlib.suppress(FileNotFoundError):
+        if self._store.taken(session_id):
+            raise self._store.exists_error(session_id)
+        with self._store.disk_errors(), contextlib.suppress(FileNotFoundError):
             left = self._store.folder(session_id)
             if left.exists():
                 batch = private_folder(self.path / f"{_now()}-{_ASIDE}")
@@ -87,7 +95,7 @@ class Trash:
                 raise self._store.exists_error(entry.name)
         with self._store.disk_errors():
             for entry in entries:
-                self.set_aside(entry.name)
+                self.make_room(entry.name)
                 entry.replace(self._store.folder(entry.name))
             batches[-1].rmdir()
         return [entry.name for entry in entries]
@@ -123,10 +131,8 @@ class Trash:
         for batch in reversed(self._batches()):
             entry = batch / session_id
             if entry.is_dir():
-                if self._store.taken(session_id):
-                    raise self._store.exists_error(session_id)
+                self.make_room(session_id)
                 with self._store.disk_errors():
-                    self.set_aside(session_id)
                     entry.replace(self._store.folder(session_id))
                     with contextlib.suppress(OSError):  # others are still in it
                         batch.rmdir()
