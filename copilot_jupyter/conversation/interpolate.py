@@ -173,11 +173,11 @@ def interpolate(
     # Texts are also scrubbed before they are cut, which the shield's own count would count too.
     mine = copy.copy(shield)
     places = find(prompt, namespace)
+    trusted = {place.label for place in places if place.secret_ok}
     entries: dict[str, _Entry] = {}
     for place in places:
         if not place.literal and place.label not in entries:
-            trusted = any(p.secret_ok for p in places if p.label == place.label)
-            scrub = mine.scrub if mine is not None and not trusted else None
+            scrub = mine.scrub if mine is not None and place.label not in trusted else None
             entry = _entry(place, namespace[place.name], scrub, sees_images=sees_images)
             entries[place.label] = entry
     named = [*entries]

@@ -37,11 +37,12 @@ _BLANK = re.compile(r"\n[ \t]*\n")
 _MATH = re.compile(
     r"(?<![\\$])\$\$(?=[^$])[^$]{1,2000}\$\$"
     r"|(?<![\\$\w])\$(?=[^\s$])[^$\n]{1,400}(?<=[^\s\\])\$(?![\d$])"
-    r"|\\\([^\n]{1,200}?\\\)|\\\[(?:[^\\]|\\(?!\])){1,2000}\\\]"
+    r"|\\\([^\n]{1,200}?\\\)|\\\[(?:[^\\]|\\(?![\[\]])){1,2000}\\\]"
 )
+#: The derivatives ``f'(x)`` and ``f'(y)`` are none, and neither is ``f'(x), it's``.
 _F_STRING = re.compile(
     r"(?<!\w)(?:[fF][rR]?|[rR][fF])(?:\"\"\".{0,2000}?\"\"\"|'''.{0,2000}?'''"
-    r"|\"[^\"\n]{0,400}\"|'[^'\n]{0,400}')",
+    r"|\"[^\"\n]{0,400}\"|'[^'\n]{0,400}'(?![\w(]))",
     re.S,
 )
 #: Behind these a brace is another's.
@@ -95,7 +96,7 @@ class Placeholder:
         return f"{self.name}:{self.format}" if self.format else self.name
 
 
-def find(prompt: str, names: Container[str]) -> list[Placeholder]:
+def find(prompt: str, names: Container[str], *, strict: bool = True) -> list[Placeholder]:
     """Return the places of a prompt that name values, in order.
 
     Parameters
@@ -103,6 +104,8 @@ def find(prompt: str, names: Container[str]) -> list[Placeholder]:
     prompt : str
     names : container of str
         Names that have a value.
+    strict : bool
+        Whether to raise; else what is wrong is left alone.
 
     Raises
     ------
@@ -122,7 +125,13 @@ def find(prompt: str, names: Container[str]) -> list[Placeholder]:
         group = before[-1:] == "}" and not (found and found[-1].end == match.start())
         if group or _BEHIND.search(before) or _declares(prompt, before, match.end()):
             continue
-        if (one := _read(match)) is not None:
+        try:
+            one = _read(match)
+        except BadInputError:
+            if strict:
+                raise
+            continue
+        if one is not None:
             found.append(one)
     return found
 

@@ -42,7 +42,7 @@ class Filled:
     views : tuple of Shown
         What is sent of each value.
     redacted : int
-        How many secrets were replaced.
+        How many secrets were replaced, in files too.
     absent : tuple of str
         Values and files that the cell names and that are not there.
     missing : BadInputError or None
@@ -95,9 +95,12 @@ def fill(
     absent = [name for name in context if name not in namespace]
     missing = None
     if absent:
+        hidden = absent[0].startswith("_")
         missing = BadInputError(
-            f"--context names {absent[0]!r}, and the kernel has no such variable.",
-            "Run the cell that makes it first.",
+            f"--context names {absent[0]!r}, and names that begin with _ are not sent."
+            if hidden
+            else f"--context names {absent[0]!r}, and the kernel has no such variable.",
+            "Give it another name." if hidden else "Run the cell that makes it first.",
         )
     shield = Shield.of(os.environ)
     filled = filling.interpolate(
@@ -111,7 +114,7 @@ def fill(
     attached: dict[str, tuple[Attachment | None, str, str]] = {}
     for name in files:
         try:
-            attached[f"file {name}"] = _file(Path(folder, name), name)
+            attached[f"file {name}"] = _file(name, folder)
         except BadInputError as error:
             absent.append(f"file {name}")
             missing = missing or error
@@ -131,9 +134,10 @@ def fill(
         values=(*filled.values, *((name, file[2]) for name, file in attached.items())),
         attachments=(*images, *(made for made, _, _ in attached.values() if made)),
     )
-    named = {place.label: place.name for place in placeholders.find(prompt, EVERYTHING)}
+    places = placeholders.find(prompt, EVERYTHING, strict=False)
+    named = {place.label: place.name for place in places if not place.literal}
     absent += [label for label, name in named.items() if name not in namespace]
-    return Filled(question, filled.views, filled.redacted, tuple(absent), missing)
+    return Filled(question, filled.views, shield.count, tuple(absent), missing)
 
 
 def dry_run(filled: Filled) -> str:
@@ -178,15 +182,18 @@ def _sees_images(settings: Copilot) -> bool:
     return settings.provider == "github" or (settings.provider == "auto" and not own)
 
 
-def _file(path: Path, name: str) -> tuple[Attachment | None, str, str]:
+def _file(name: str, folder: str) -> tuple[Attachment | None, str, str]:
     """Return a file as an attachment or as text, and a digest of it."""
     try:
-        data = path.read_bytes() if path.stat().st_size <= _LARGEST_IMAGE else None
-    except OSError as error:
+        path = Path(folder, Path(name).expanduser())
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_IMAGE + 1)
+    except (OSError, ValueError, RuntimeError) as error:  # "a\0b", "~nobody/x"
+        why = getattr(error, "strerror", None) or error
         raise BadInputError(
-            f"--attach {name!r} cannot be read: {error.strerror}.", "Check the path."
+            f"--attach {name!r} cannot be read: {why}.", "Check the path."
         ) from None
-    if data is None:
+    if len(data) > _LARGEST_IMAGE:
         raise BadInputError(f"--attach {name!r} is larger than 5 MB.", "Attach a part of it.")
     digest = hashlib.sha256(data).hexdigest()[:16]
     for magic, mime in _IMAGES.items():

@@ -9,12 +9,15 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import fractions
 import functools
+import io
 import linecache
 import pathlib
 import sys
 import threading
 import time
+import tracemalloc
 import types
 from typing import Any, NamedTuple
 
@@ -60,7 +63,13 @@ class Color(enum.Enum):
         (datetime.datetime(2020, 1, 2, 3, 4), "2020-01-02 03:04:00"),
         (pathlib.PurePosixPath("/tmp/x"), "/tmp/x"),
         (Color.RED, "Color.RED"),
+        (fractions.Fraction(1, 3), "1/3"),
         pytest.param(10**5000, "<an integer of 16,610 bits>", id="huge"),
+        pytest.param(
+            fractions.Fraction(10**5000, 3),
+            "<fractions.Fraction: its numbers are too long>",
+            id="huge fraction",
+        ),
     ],
 )
 def test_short_values_are_inline(value, text):
@@ -132,7 +141,8 @@ class Thing:
         ({"b", "a", "c"}, "{'a', 'b', 'c'}"),
         ({10, 9, 100}, "{9, 10, 100}"),
         (frozenset([2, 1]), "frozenset({1, 2})"),
-        (collections.Counter("aab"), "Counter({'a': 2, 'b': 1})"),
+        (collections.Counter("baa"), "Counter({'a': 2, 'b': 1})"),
+        ([fractions.Fraction(10**5000), 1], "[<fractions.Fraction: its numbers are too long>, 1]"),
         (collections.deque([1, 2]), "deque([1, 2])"),
         (collections.OrderedDict(a=1), "OrderedDict({'a': 1})"),
         ({}.keys(), "dict_keys([])"),
@@ -148,6 +158,17 @@ class Thing:
 )
 def test_containers_are_written_as_python_does(value, text):
     assert shown(value) == text
+
+
+def test_a_long_text_is_not_encoded_to_be_measured():
+    text = "é" * 20_000_000
+    tracemalloc.start()
+    try:
+        view(text, "it", "")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_large_containers_stay_short():
@@ -279,6 +300,33 @@ def test_a_repr_that_takes_a_minute_is_left_behind(slow):
     assert f"{slow.__name__}>" in text
 
 
+@dataclasses.dataclass
+class Computed:
+    name: str
+    size: int = 0
+
+
+Computed.size = property(lambda self: time.sleep(60), lambda self, size: None)  # type: ignore[assignment]
+
+
+class NoDict:
+    @property
+    def __dict__(self):
+        time.sleep(60)
+
+
+class HeldInSlice:
+    def __new__(cls):
+        return slice(Sleeps(), 1)
+
+
+@pytest.mark.parametrize("slow", [functools.partial(Computed, "x"), NoDict, HeldInSlice])
+def test_a_property_that_takes_a_minute_is_left_behind(slow):
+    began = time.monotonic()
+    shown([slow()])
+    assert time.monotonic() - began < 30
+
+
 def test_a_thread_left_behind_ends():
     threads: list[threading.Thread] = []
 
@@ -321,6 +369,15 @@ def test_iterators_are_left_unconsumed():
     generator = counting()
     assert shown([generator]) == "[<generator, not consumed>]"
     assert len(list(generator)) == 3
+
+
+def test_a_file_tells_its_name_and_is_not_read(tmp_path):
+    (tmp_path / "notes.txt").write_text("one")
+    with (tmp_path / "notes.txt").open() as file:
+        assert heading(file) == "it: TextIOWrapper, an iterator, left unconsumed"
+        assert "notes.txt" in shown(file)
+        assert file.read() == "one"
+    assert not shown(io.StringIO("one"))
 
 
 def test_a_coroutine_is_left_to_its_owner():

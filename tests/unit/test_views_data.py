@@ -95,6 +95,7 @@ HARD = {
         }
     ),
     "breaks": pd.DataFrame({"a\nb": ["c\nd\t\x1b", "```"]}),
+    "many objects": pd.DataFrame({f"c{n}": ["x"] * 50_000 for n in range(25)}, dtype=object),
 }  # fmt: skip
 
 
@@ -121,6 +122,26 @@ def test_many_columns_are_counted():
     assert "a\\nb" in shown(HARD["breaks"])
     assert words(shown(HARD["same names"]), "1 ") == ["1", "3", "4"]
     assert "a, 1" in shown(HARD["rows"])
+
+
+def test_cells_say_what_they_hold():
+    held = pd.DataFrame(
+        {"held": [HELD, np.zeros((9, 9)), [1, 2, 3], pd.Period("2020-01"), pd.Interval(0.25, 10.5)]}
+    )
+    assert [line.split(None, 1)[1] for line in shown(held).splitlines()[-5:]] == [
+        "<pandas.DataFrame, 0 x 0>",
+        "<numpy.ndarray, 9 x 9>",
+        "[1, 2, 3]",
+        "2020-01",
+        "(0.25, 10.5]",
+    ]
+
+
+def test_of_many_columns_fewer_rows_are_read():
+    assert "of the first 40,000 rows" in shown(HARD["many objects"])
+    assert "of all rows" in shown(HARD["many objects"].iloc[:, :20])
+    many = pl.DataFrame({f"c{n}": range(50_000) for n in range(25)})
+    assert "of the first 40,000 rows" in shown(many)
 
 
 def test_a_series_and_an_index():
@@ -235,6 +256,7 @@ HARD_ARRAYS = {
     "bytes": np.array([b"x\x00y"]),
     "record": np.rec.array([(1, 2.0)], dtype=[("a", int), ("b", float)]),
     "all nan": np.full(4, np.nan),
+    "masked structured": np.ma.array([(1, 2.0)], dtype=[("a", int), ("b", float)], mask=[(0, 1)]),
 }
 
 
@@ -251,12 +273,42 @@ def test_a_masked_array_counts_what_is_masked():
     assert shown(HARD_ARRAYS["masked"]).startswith("masked 1, min 1, max 3, mean 2\n[1 -- 3]")
 
 
+def test_long_texts_are_cut_one_by_one():
+    assert shown(HARD_ARRAYS["texts"]).count("(100,000 characters)") == 3
+    array = np.array(["x" * 10_000] * 20_000)
+    tracemalloc.start()
+    try:
+        shown(array)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000  # of 800 MB
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="numpy 1 has none")
+def test_texts_of_variable_width():
+    array = np.array(["a", "b" * 100_000], dtype=np.dtypes.StringDType())
+    assert heading(array) == "it: numpy.ndarray, shape (2), StringDType()"
+    assert "(100,000 characters)" in shown(array)
+
+
+def test_print_options_change_no_view():
+    array = np.array([1e-9, 123.456789, -1.0])
+    masked = np.ma.array([0.123456789, 2], mask=[0, 1])
+    before = shown(array), shown(masked)
+    with np.printoptions(precision=2, suppress=True, formatter={"float": str}, sign="+"):
+        assert (shown(array), shown(masked)) == before
+
+
 def test_a_subclass_of_an_array_that_lies():
     class Array(np.ndarray):
         def __len__(self):
             raise RuntimeError
 
         def __getitem__(self, key):
+            raise RuntimeError
+
+        def view(self, *args):
             raise RuntimeError
 
         def min(self, *args, **kwargs):
@@ -315,7 +367,19 @@ class Tensor:
         return self._on(self._array.reshape(size))
 
     def __getitem__(self, key: Any) -> Tensor:
-        return self._on(self._array[key])
+        return self._on(self._array[key._array if isinstance(key, Tensor) else key])
+
+    def __invert__(self) -> Tensor:
+        return self._on(~self._array)
+
+    def isnan(self) -> Tensor:
+        return self._on(np.isnan(self._array))
+
+    def sum(self) -> Tensor:
+        return self._on(self._array.sum())
+
+    def numel(self) -> int:
+        return int(self._array.size)
 
     def narrow(self, axis: int, start: int, length: int) -> Tensor:
         return self._on(np.take(self._array, range(start, start + length), axis))
@@ -359,6 +423,8 @@ def test_a_look_alike_of_a_tensor():
     assert shown(Tensor(np.float64(2))).endswith("\n2.0")
     assert shown(Tensor(np.zeros((0, 2)))) == "no values"
     shown(Tensor(np.zeros((2,) * 15)))
+    assert shown(Tensor([1.0, np.nan, 3.0])).startswith("min 1, max 3, mean 2, nan 1\n")
+    assert shown(Tensor([np.nan])).startswith("nan 1\n")
 
 
 # -- pictures ---------------------------------------------------------------------------------
@@ -389,6 +455,21 @@ def test_a_figure_of_matplotlib(figure):
     assert view(figure, "it", "").pixels != found.pixels
 
 
+def test_a_figure_that_cannot_be_drawn_says_so(figure):
+    figure.axes[1].set_title(r"$\no{such$")
+    found = view(figure, "it", "")
+    assert found.heading == "it: matplotlib.Figure, 20 x 5 inches, 2 axes"
+    assert found.text.startswith("<its picture cannot be drawn: ValueError>\ntitle: All\naxes 1: ")
+    assert not found.png
+
+
+def test_one_patch_is_one(figure):
+    figure.axes[1].bar([1], [1])
+    assert view(figure, "it", "").text.endswith("axes 2: 1 patch")
+    figure.axes[1].bar([2], [1])
+    assert view(figure, "it", "").text.endswith("axes 2: 2 patches")
+
+
 def test_axes_come_with_their_figure(figure):
     found = view(figure.axes[0], "it", "")
     assert found.heading.startswith("it: matplotlib.Axes, axes 1 of a figure of 20 x 5 inches")
@@ -407,6 +488,7 @@ def test_a_figure_of_plotly():
     )
     assert not view(figure, "it", "").png
     shown(go.Figure())
+    assert shown(go.Figure(go.Bar(y=[1]))) == "trace 1: bar, 1 point"
 
 
 @pytest.mark.parametrize(

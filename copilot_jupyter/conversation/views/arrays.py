@@ -5,6 +5,7 @@ Nothing is copied but the few values that are shown or counted, and nothing lazy
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,21 @@ if TYPE_CHECKING:
 _SAMPLE = 100_000
 #: Values of a masked array that are all shown.
 _SMALL = 60
+#: What a person set by ``numpy.set_printoptions`` is for their own eyes, and no part of a value.
+_OPTIONS = {
+    "precision": 8,
+    "threshold": 1000,
+    "linewidth": 75,
+    "floatmode": "maxprec",
+    "suppress": False,
+    "sign": "-",
+    "nanstr": "nan",
+    "infstr": "inf",
+    "formatter": None,
+    "legacy": False,
+}
+#: Bytes of a text in an array of texts that is written in full.
+_LONG_TEXT = 400
 #: Values at each edge, by the number of dimensions: 2 e to the power of n are shown.
 _EDGES = {0: 1, 1: 10, 2: 4, 3: 2, 4: 1, 5: 1, 6: 1}
 
@@ -27,13 +43,14 @@ def ndarray(array: Any, wanted: Wanted) -> Body:
     numpy: Any = sys.modules["numpy"]
     masked = isinstance(array, numpy.ma.MaskedArray)
     # The methods of a subclass are not to be relied on.
-    plain = array.view(numpy.ma.MaskedArray if masked else numpy.ndarray)
+    plain = numpy.ndarray.view(array, numpy.ma.MaskedArray if masked else numpy.ndarray)
     facts = f"shape {_tuple(plain.shape)}, {plain.dtype}"[:200]
     lines = [_numbers(plain, masked=masked)] if plain.size else []
     if wanted.head is not None and plain.ndim:
         plain = plain[: wanted.head]
         lines.append(f"first {min(wanted.head, plain.shape[0]):,}:")
-    lines.append(_corners(plain, wanted) if plain.size else "no values")
+    with numpy.printoptions(**_OPTIONS):
+        lines.append(_corners(plain, wanted) if plain.size else "no values")
     return Body(facts, printable(wanted.ends("\n".join(filter(None, lines)), wanted.limit - 200)))
 
 
@@ -41,13 +58,15 @@ def _numbers(array: Any, *, masked: bool) -> str:
     """Return the line about the smallest, the largest and the mean of an array."""
     numpy: Any = sys.modules["numpy"]
     known = f" (of the first {_SAMPLE:,} values)" if array.size > _SAMPLE else ""
+    kind = array.dtype.kind
+    if not masked and kind not in "mMbiuf":
+        return ""
     # Slices of .flat copy what they take, whatever the strides of the array.
     sample = array.flat[:_SAMPLE]
     parts = []
-    if masked:
+    if masked and kind != "V":
         parts.append(f"masked {int(numpy.ma.getmaskarray(sample).sum()):,}")
         sample = sample.compressed()
-    kind = array.dtype.kind
     if kind in "mM":
         sample = sample[~numpy.isnat(sample)]
         if sample.size:
@@ -70,9 +89,14 @@ def _corners(array: Any, wanted: Wanted) -> str:
     edge = _EDGES.get(array.ndim)
     if isinstance(array, numpy.ma.MaskedArray) and array.size <= _SMALL:
         return str(array)  # array2string knows no masks
-    if edge is None or isinstance(array, numpy.ma.MaskedArray) or array.dtype.hasobject:
-        # numpy would call the repr of each object, and show 2 to the power of ndim corners.
-        first = array.flat[: 60 if wanted.head is None else _SAMPLE].tolist()
+    kind, masked = array.dtype.kind, isinstance(array, numpy.ma.MaskedArray)
+    long = kind in "SU" and array.itemsize > _LONG_TEXT
+    if edge is None or masked or array.dtype.hasobject or long:
+        # numpy would call the repr of each object, write each text in full, and show 2 to the
+        # power of ndim corners. Of its variable-width texts it cannot slice .flat (2.4).
+        count = 60 if wanted.head is None else _SAMPLE
+        flat = array.flat
+        first = list(itertools.islice(flat, count)) if kind == "T" else flat[:count].tolist()
         more = f"\n… {array.size - len(first):,} more" if array.size > len(first) else ""
         return Printer(wanted).show(first, wanted.limit - 400) + more
     whole = wanted.head is not None and array.size <= wanted.limit
@@ -118,8 +142,15 @@ def tensor(value: Any, wanted: Wanted) -> Body:
     if plain.is_contiguous() and not dtype.startswith(("complex", "bool", "q")):
         sample = plain.view(-1)[:_SAMPLE]
         known = f" (of the first {_SAMPLE:,} values)" if count > _SAMPLE else ""
-        numbers = (sample.min().item(), sample.max().item(), sample.double().mean().item())
-        lines.append("min {:.6g}, max {:.6g}, mean {:.6g}".format(*numbers) + known)
+        missing = sample.isnan()
+        bad = int(missing.sum().item())
+        sample = sample[~missing] if bad else sample
+        parts = []
+        if sample.numel():
+            numbers = (sample.min().item(), sample.max().item(), sample.double().mean().item())
+            parts.append("min {:.6g}, max {:.6g}, mean {:.6g}".format(*numbers))
+        parts += [f"nan {bad:,}"] if bad else []
+        lines.append(", ".join(parts) + known)
     edge = 2 * _EDGES.get(len(shape), 1) if wanted.head is None else wanted.head
     corner = plain
     for axis, length in enumerate(shape):

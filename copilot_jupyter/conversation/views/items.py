@@ -10,6 +10,7 @@ import array
 import collections
 import heapq
 import itertools
+import operator
 import types
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .parts import class_name, is_a, mro, static, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 #: A larger set is not put in order, and without an order its view would change by itself.
 _SORTED, _SMALLEST = 200_000, 300
@@ -81,11 +82,10 @@ def items_of(value: Any) -> Items | None:
             return Items(*around, base.__len__(value), base.__iter__(value))
     if any(written is base.__repr__ for base in _DICTS):
         around = _around(value, "{", "}", plain=True)
-        return Items(
-            *around,
-            dict.__len__(value),
-            (Pair(key, item) for key, item in dict.items(value)),
-        )
+        held: Iterable[tuple[Any, Any]] = dict.items(value)
+        if written is collections.Counter.__repr__:  # the most common first, as it has them
+            held = heapq.nlargest(_SMALLEST, held, key=operator.itemgetter(1))
+        return Items(*around, dict.__len__(value), (Pair(key, item) for key, item in held))
     for base in _SETS:
         if written is base.__repr__:
             count = base.__len__(value)
@@ -145,7 +145,8 @@ def _fields(value: Any) -> list[tuple[str, Any]] | None:
         if getattr(code, "co_filename", "") != "<string>":
             return None
         shown = [name for name, field in fields.items() if field.repr]
-        return _stored(value, shown)
+        # A property in the place of a field is code of others: the repr runs it, in time.
+        return None if any(_computed(cls, name) for name in shown) else _stored(value, shown)
     if type(names := static(cls, "_fields")) is tuple and is_a(value, tuple):
         if getattr(code, "co_filename", "") != collections.namedtuple.__code__.co_filename:
             return None
@@ -165,6 +166,12 @@ def _fields(value: Any) -> list[tuple[str, Any]] | None:
     return None
 
 
+def _computed(cls: type, name: str) -> bool:
+    """Whether to read this attribute runs code; to read a slot does not."""
+    kept = type(static(cls, name))
+    return kept is not types.MemberDescriptorType and static(kept, "__set__") is not None
+
+
 def _stored(value: object, names: list[str]) -> list[tuple[str, Any]]:
     found = []
     for name in names:
@@ -176,10 +183,11 @@ def _stored(value: object, names: list[str]) -> list[tuple[str, Any]]:
 
 
 def _attributes(value: object) -> list[tuple[str, Any]]:
-    try:
-        held = object.__getattribute__(value, "__dict__")
-    except AttributeError:
+    kept = static(type(value), "__dict__")
+    # Nothing, or a property of that name, which is code of others.
+    if not is_a(kept, types.GetSetDescriptorType, types.MemberDescriptorType):
         return []
+    held = kept.__get__(value)
     if type(held) is not dict:
         return []
     # Nobody looks at more of them, and they are looked through several times.

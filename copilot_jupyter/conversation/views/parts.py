@@ -20,7 +20,7 @@ LONG = 8_000
 ASKED = 24_000
 
 #: How far behind a cut a secret may end that is still found whole: the longest keys have 3.2 kB.
-_REACH = 4_096
+REACH = 4_096
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 #: Their classes are named by the package alone: where inside it they live changes.
 _KNOWN = frozenset(
@@ -68,16 +68,16 @@ class Wanted:
         """Return a text of at most `width` characters, the last an ellipsis if it was cut."""
         if len(text) <= width:
             return text
-        text = self.scrub(text[: width + _REACH])
+        text = self.scrub(text[: width + REACH])
         return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
 
     def ends(self, text: str, width: int) -> str:
         """Return a text of about `width` bytes: its begin, its end, how much lies between."""
-        if size(text) <= width:
+        if fits(text, width):
             return text
         rest = max(width - 60, 20)
-        begin = clip(self.scrub(text[: rest + _REACH]), rest * 3 // 4)
-        end = clip(self.scrub(text[-rest - _REACH :])[::-1], rest // 4)[::-1]
+        begin = clip(self.scrub(text[: rest + REACH]), rest * 3 // 4)
+        end = clip(self.scrub(text[-rest - REACH :])[::-1], rest // 4)[::-1]
         left = len(text) - len(begin) - len(end)
         return f"{begin}\n[… {left:,} characters left out …]\n{end}" if left > 0 else text
 
@@ -115,16 +115,21 @@ def size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
+def fits(text: str, width: int) -> bool:
+    """Whether a text has at most `width` bytes; of a long one they are not counted."""
+    return len(text) <= width and size(text) <= width
+
+
 def clip(text: str, width: int) -> str:
     """Return as much of the begin of a text as fits into `width` bytes."""
-    if size(text) <= width:
+    if fits(text, width):
         return text
     return text[:width].encode("utf-8", "replace")[: max(width, 0)].decode("utf-8", "ignore")
 
 
 def whole_lines(text: str, width: int) -> str:
     """Return the first lines of a text that fit into `width` bytes; of a single one its begin."""
-    if size(text) <= width:
+    if fits(text, width):
         return text
     begin = clip(text, width)
     lines, newline, _ = begin.rpartition("\n")

@@ -37,10 +37,15 @@ def figure(value: Any, wanted: Wanted) -> Body:
     if title := value.get_suptitle():
         lines.insert(0, f"title: {one_line(title)}")
     width, height = value.get_size_inches()
-    png = _rendered(value, max(width, height))
     facts = f"{width:g} x {height:g} inches, {len(axes)} axes"
+    try:
+        png = _rendered(value, max(width, height))
+        pixels = _pixels(png)
+    except Exception as error:  # noqa: BLE001 -- a title that is no TeX, the code of an artist
+        png, pixels = b"", ""
+        lines.insert(0, f"<its picture cannot be drawn: {type(error).__name__}>")
     text = wanted.ends("\n".join(lines), wanted.limit - 300)
-    return Body(facts, printable(text), png=png, pixels=_pixels(png))
+    return Body(facts, printable(text), png=png, pixels=pixels)
 
 
 def axes(value: Any, wanted: Wanted) -> Body:
@@ -69,11 +74,11 @@ def _rendered(value: Any, inches: float) -> bytes:
 
 def _axes(value: Any, number: int) -> list[str]:
     held = [
-        counted(len(things), name)
+        counted(len(things), name).replace("patchs", "patches")
         for name, things in (
             ("line", value.lines),
             ("collection", value.collections),
-            ("patche", value.patches),
+            ("patch", value.patches),
             ("image", value.images),
         )
         if len(things)
@@ -101,7 +106,8 @@ def plotly(value: Any, wanted: Wanted) -> Body:
         points = next((len(trace[k]) for k in ("x", "y", "z", "values") if _has(trace, k)), None)
         name = f" {one_line(str(trace.name))!r}" if trace.name else ""
         lines.append(
-            f"trace {number}: {trace.type}{name}" + (f", {points:,} points" if points else "")
+            f"trace {number}: {trace.type}{name}"
+            + (f", {counted(points, 'point')}" if points else "")
         )
     if len(traces) > _TRACES:
         lines.append(f"… {len(traces) - _TRACES:,} more traces")

@@ -9,11 +9,12 @@ from typing import Any
 from copilot_jupyter.conversation.words import counted
 
 from .items import is_iterator, items_of
-from .parts import Body, Wanted, is_a, one_line, printable, type_name, whole_lines
-from .printer import SAFE, Printer, stamp
+from .parts import Body, Wanted, is_a, one_line, printable, static, type_name, whole_lines
+from .printer import SAFE, Printer, safe, stamp
 
-#: Characters of a text that stands in the sentence.
+#: Characters of a text that stands in the sentence, and of what an iterator tells of itself.
 _INLINE = 200
+_SELF = 500
 
 
 def formats(value: object) -> tuple[str, ...]:
@@ -30,7 +31,10 @@ def view(value: Any, wanted: Wanted) -> Body:
     if is_a(value, str):
         return _text(str.__str__(value), wanted)
     if is_iterator(value):
-        return Body(_iterator(value), "")
+        # A file or a task tells something of itself, without being read or awaited.
+        own = static(type(value), "__repr__") is not object.__repr__ and not _code(value)
+        text = wanted.ends(wanted.clock.text(repr, value), _SELF) if own else ""
+        return Body(_iterator(value), printable(text))
     items = items_of(value)
     facts = counted(items.count, "item") if items and not items.begin[:1].isalpha() else ""
     if is_a(value, bytes, bytearray):
@@ -62,7 +66,7 @@ def _inline(value: Any) -> str | None:
         return one_line(f"{type_name(value).rpartition('.')[2]}.{name}")[:_INLINE]
     short = stamp(value)
     if short is None and (type(value) is int or type(value) in SAFE):
-        short = Printer(Wanted()).show(value, 10_000) if type(value) is int else str(value)
+        short = Printer(Wanted()).show(value, 10_000) if type(value) is int else safe(value, str)
     if short is None:
         return None
     return short if 0 < len(short) <= _INLINE and short.isprintable() else None
@@ -81,13 +85,15 @@ def _text(text: str, wanted: Wanted) -> Body:
 
 
 def _iterator(value: Any) -> str:
-    code = None
-    for kind, name in (
-        (types.GeneratorType, "gi_code"),
-        (types.CoroutineType, "cr_code"),
-        (types.AsyncGeneratorType, "ag_code"),
-    ):
-        if is_a(value, kind):
-            code = getattr(value, name)
+    code = _code(value)
     what = one_line(code.co_qualname) if code else "an iterator"
     return f"{what}, left unconsumed"
+
+
+def _code(value: Any) -> Any:
+    """Return the code of a generator or a coroutine; None for another iterator."""
+    if is_a(value, types.GeneratorType):
+        return value.gi_code
+    if is_a(value, types.CoroutineType):
+        return value.cr_code
+    return value.ag_code if is_a(value, types.AsyncGeneratorType) else None

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from .guard import FailedError, TooSlowError
 from .items import Items, Pair, is_iterator, items_of, package_of
-from .parts import class_name, is_a, kinds, one_line, size, static, type_name
+from .parts import REACH, class_name, is_a, kinds, one_line, size, static, type_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .parts import Wanted
 
 #: Items shown at each depth, and characters of a string; the first that fits is taken.
@@ -28,14 +30,17 @@ _CAPS = (
 )
 _WIDTH = 100
 #: Written by their own `str`, which is short and quick, and raises nothing.
-_STAMPS = ("pandas.Timestamp", "pandas.Timedelta", "pandas.NaTType", "pandas.NAType")
+_STAMPS = (
+    *("pandas.Timestamp", "pandas.Timedelta", "pandas.Period", "pandas.Interval"),
+    *("pandas.NaTType", "pandas.NAType"),
+)
 #: Bits of an integer that is written out; Python itself refuses 4,300 digits.
 _BITS = 2_000
 
-#: Their reprs are short and quick, and raise nothing.
+#: Their reprs are short and quick, and fail only where Python writes no number of that length.
 SAFE = frozenset(
     (
-        *(bool, float, complex, type(None), type(...), type(NotImplemented), range, slice),
+        *(bool, float, complex, type(None), type(...), type(NotImplemented), range),
         *(datetime.date, datetime.timedelta, decimal.Decimal, fractions.Fraction, uuid.UUID),
         *(pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path())),
     )
@@ -73,8 +78,9 @@ class Printer:
 
     def line(self, value: object, width: int) -> str:
         """Return a value in one line of at most `width` characters."""
-        self._caps, self._string, self._left = (5, 2, 0), width, width
-        return self._wanted.cut(" ".join(self._show(value, 0).split()), width)
+        # Within something: a table or an array is its shape here.
+        self._caps, self._string, self._left = (0, 5, 2, 0), width, width
+        return self._wanted.cut(" ".join(self._show(value, 1).split()), width)
 
     def cell(self, value: object, width: int) -> str:
         """Return a value as it stands in a table: in one line, a text without its quotes."""
@@ -86,7 +92,7 @@ class Printer:
             label: Any = value
             parts = itertools.islice(tuple.__iter__(label), 20)
             return self._wanted.cut(", ".join(self.cell(part, width) for part in parts), width)
-        text = str(value) if type(value) in SAFE else stamp(value)
+        text = safe(value, str) if type(value) in SAFE else stamp(value)
         return self._wanted.cut(one_line(self.line(value, width) if text is None else text), width)
 
     def _show(self, value: Any, depth: int) -> str:
@@ -98,11 +104,9 @@ class Printer:
             bits = int.bit_length(value)
             text = int.__repr__(value) if bits <= _BITS else f"<an integer of {bits:,} bits>"
         elif cls in SAFE:
-            text = repr(value)
+            text = safe(value, repr)
         elif written in (bytes.__repr__, bytearray.__repr__):
-            begin = bytes(memoryview(value)[: self._string])
-            rest = len(memoryview(value)) - len(begin)
-            text = repr(begin) + (f" (and {rest:,} more bytes)" if rest else "")
+            text = self._bytes(memoryview(value))
         elif (items := items_of(value)) is not None:
             return self._held(value, items, depth)
         else:
@@ -114,6 +118,15 @@ class Printer:
         if len(text) <= self._string:
             return repr(text)
         return f"{self._wanted.cut(text, self._string)!r} ({len(text):,} characters)"
+
+    def _bytes(self, held: memoryview) -> str:
+        text, rest = repr(bytes(held[: self._string])), len(held) - self._string
+        if rest <= 0:
+            return text
+        longer = repr(bytes(held[: self._string + REACH]))
+        if (clean := self._wanted.scrub(longer)) != longer:
+            text = clean[: len(text)]
+        return f"{text} (and {rest:,} more bytes)"
 
     def _held(self, value: object, items: Items, depth: int) -> str:
         if id(value) in self._within:
@@ -185,6 +198,14 @@ class Printer:
         if not is_a(shape, tuple) or not all(type(n) is int for n in tuple.__iter__(shape)):
             return ""
         return " x ".join(f"{n:,}" for n in tuple.__iter__(shape))
+
+
+def safe(value: Any, write: Callable[[Any], str]) -> str:
+    """Return a value of a `SAFE` type as text."""
+    try:
+        return write(value)
+    except ValueError:
+        return f"<{type_name(value)}: its numbers are too long>"
 
 
 def stamp(value: Any) -> str | None:

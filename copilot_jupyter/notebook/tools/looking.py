@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LISTED = 200
 #: Characters of an output of a cell, and of a cell's source.
 _OUTPUT, _SOURCE = 500, 3_000
+#: Characters that are searched for secrets behind a cut: half a one is not told from a word.
+_BEHIND = 2_000
 _HAVE_SHAPES = ("numpy", "pandas", "polars", "torch", "xarray")
 #: Bytes of a notebook file that is read.
 _LARGEST = 50_000_000
@@ -63,15 +65,15 @@ def variables(shell: InteractiveShell, match: str = "") -> str:
 
 def _glance(value: object, scrub: Callable[[str], str]) -> str:
     """Return a value's type, and what can be said of it without running code of its own."""
-    from copilot_jupyter.conversation.views.parts import type_name
+    from copilot_jupyter.conversation.views.parts import Wanted, kinds, type_name
+    from copilot_jupyter.conversation.views.printer import Printer
 
     said = type_name(value)
     if any(type(value) is kind for kind in (bool, int, float, complex, str, bytes)):
-        text = repr(value[:80] if isinstance(value, str | bytes) else value)[:60]
-        return f"{said} = {scrub(text)}"
+        return f"{said} = {scrub(Printer(Wanted(scrub=scrub)).line(value, 60))}"
     if any(type(value) is kind for kind in (list, tuple, dict, set, frozenset)):
         return f"{said} of {len(value):,}"  # type: ignore[arg-type]
-    if str(type(value).__module__).split(".")[0] in _HAVE_SHAPES:
+    if kinds(type(value))[0].partition(".")[0] in _HAVE_SHAPES:
         try:
             shape = tuple(map(int, getattr(value, "shape", ())))
         except Exception:  # noqa: BLE001 -- a column called shape, a lazy expression
@@ -121,13 +123,16 @@ def notebook(shell: InteractiveShell, path: Path | None, cells: str = "") -> str
     BadInputError
         If the numbers are none, or the file cannot be read.
     """
-    found = _saved(path) if path is not None and path.exists() else _run(shell)
+    from copilot_jupyter.conversation.shield.secrets import Shield
+
+    scrub = Shield.of(os.environ).scrub
+    found = _saved(path, scrub) if path is not None and path.exists() else _run(shell, scrub)
     first, last = _range(cells, len(found))
     kept = found[first - 1 : last]
     return "\n\n".join(kept) or "The notebook is empty."
 
 
-def _saved(path: Path) -> list[str]:
+def _saved(path: Path, scrub: Callable[[str], str]) -> list[str]:
     try:
         if path.stat().st_size > _LARGEST:
             raise BadInputError(f"{path.name} is larger than 50 MB.", "Clear some outputs.")
@@ -135,11 +140,11 @@ def _saved(path: Path) -> list[str]:
         cells = [cell for cell in file["cells"] if isinstance(cell, dict)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInputError(f"{path.name} cannot be read: {error}.", "Save it once more.") from None
-    return [_told(number, cell) for number, cell in enumerate(cells, 1)]
+    return [_told(number, cell, scrub) for number, cell in enumerate(cells, 1)]
 
 
-def _told(number: int, cell: dict[str, Any]) -> str:
-    parts = [f"[{number}] {cell.get('cell_type')}", _cut(_text(cell.get("source")), _SOURCE)]
+def _told(number: int, cell: dict[str, Any], scrub: Callable[[str], str]) -> str:
+    parts = [f"[{number}] {cell.get('cell_type')}", _cut(_text(cell.get("source")), _SOURCE, scrub)]
     outputs = cell.get("outputs")
     for output in outputs if isinstance(outputs, list) else []:
         data = output.get("data") if isinstance(output, dict) else None
@@ -148,15 +153,15 @@ def _told(number: int, cell: dict[str, Any]) -> str:
             continue
         text = _text(output.get("text") or data.get("text/plain") or output.get("traceback"))
         if text:
-            parts.append(f"-> {_cut(_COLOUR.sub('', text).strip(), _OUTPUT)}")
+            parts.append(f"-> {_cut(_COLOUR.sub('', text).strip(), _OUTPUT, scrub)}")
     return "\n".join(parts)
 
 
-def _run(shell: InteractiveShell) -> list[str]:
+def _run(shell: InteractiveShell, scrub: Callable[[str], str]) -> list[str]:
     ran = enumerate(shell.user_ns.get("In") or [], 0)
-    return [f"[{number}] code, as it was run\n{_cut(source, _SOURCE)}" for number, source in ran][
-        1:
-    ]
+    return [
+        f"[{number}] code, as it was run\n{_cut(source, _SOURCE, scrub)}" for number, source in ran
+    ][1:]
 
 
 _COLOUR = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
@@ -167,16 +172,19 @@ def _text(value: Any) -> str:
     return "".join(part for part in parts if isinstance(part, str))
 
 
-def _cut(text: str, length: int) -> str:
+def _cut(text: str, length: int, scrub: Callable[[str], str]) -> str:
     if len(text) <= length:
         return text
-    return f"{text[:length]} [... {len(text) - length:,} characters cut]"
+    kept = scrub(text[: length + _BEHIND])[:length]
+    return f"{kept} [... {len(text) - length:,} characters cut]"
 
 
 def _range(cells: str, count: int) -> tuple[int, int]:
     if not cells.strip():
         return 1, count
     match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", cells)
-    if match is None or not 1 <= int(match[1]) <= count:
-        raise BadInputError(f"There are no cells {cells!r}.", f"There are 1 to {count}.")
-    return int(match[1]), int(match[2] or match[1])
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= min(last, count):
+        known = f"There are 1 to {count}." if count else "The notebook is empty."
+        raise BadInputError(f"There are no cells {cells!r}.", known)
+    return first, last
