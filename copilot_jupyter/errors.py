@@ -23,6 +23,7 @@
         └── StateFolderError     the state folder cannot be used
 
     TurnInterrupted              the stop button (a KeyboardInterrupt)
+    TurnCancelled                the end of a task that asked (a CancelledError)
 
 Each carries two sentences: `what` happened, with the object's name in it, and
 what to `do`. In a notebook they are the whole of the error output; set
@@ -30,6 +31,8 @@ what to `do`. In a notebook they are the whole of the error output; set
 """
 
 from __future__ import annotations
+
+import asyncio
 
 
 class CopilotError(Exception):
@@ -149,8 +152,22 @@ class StateFolderError(SetupError):
 
 
 class TurnInterrupted(KeyboardInterrupt):
-    """The person stopped the turn; the session is as if it had not been asked."""
+    """The person stopped the turn.
+
+    The session is as if it had not been asked, unless a tool has done something already.
+    """
 
     def _render_traceback_(self) -> list[str]:
         """Return the one line IPython shows."""
         return [str(self) or "Copilot turn interrupted; nothing of it was kept in the session."]
+
+
+class TurnCancelled(asyncio.CancelledError):
+    """The task that awaited a turn was cancelled; otherwise as `TurnInterrupted`.
+
+    A task may end with this only: a ``KeyboardInterrupt`` of it would end the kernel.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the one line IPython shows."""
+        return TurnInterrupted(*self.args)._render_traceback_()

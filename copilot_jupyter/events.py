@@ -127,12 +127,18 @@ class ToolAsked:
         May be set from any thread; cancelled once nobody waits for it.
     began : bool
         Whether what it asks for has begun.
+    outputs : list of dict
+        What the cell has shown of it by then, as nbformat has it.
+    cleared : bool
+        Whether it has cleared the cell's output, the answer that was drawn so far included.
     """
 
     name: str
     arguments: Any
     answer: Future[ToolAnswer] = field(compare=False, repr=False)
     began: bool = False
+    outputs: list[dict[str, Any]] = field(default_factory=list, compare=False, repr=False)
+    cleared: bool = False
 
     @property
     def had_effects(self) -> bool:
@@ -157,6 +163,8 @@ class LeaveAsked:
         Why, in the model's words.
     answer : Future of str
         "" for yes, else what the model is told.
+    outputs : list of dict
+        What the cell has shown of it by then, as nbformat has it.
     """
 
     kind: str
@@ -164,6 +172,7 @@ class LeaveAsked:
     path: str
     reason: str
     answer: Future[str] = field(compare=False, repr=False)
+    outputs: list[dict[str, Any]] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def had_effects(self) -> bool:

@@ -85,10 +85,16 @@ class Connection:
             if reached and grown:
                 emit(Notice(f"{self.id} went on elsewhere; this notebook has read on."))
             await self.close()
-        # Said by the turn, in its own cell: the runtime works on a thread that may not draw.
-        self.runtime.say = lambda line: emit(Progress(line))
         # Another model is another resume: a switch would put a notice into the prompt (measured).
         self._offer, self._opened_for = offer, self._terms_of(model, offer)
+        # Said by the turn, in its own cell: the runtime works on a thread that may not draw.
+        with self.runtime.saying_to(lambda line: emit(Progress(line))):
+            live = await self._opened(model, emit)
+        self.live = live
+        self.has_read()
+        return live
+
+    async def _opened(self, model: str, emit: Emit) -> LiveSession:
         provider = resolve(self._settings.provider, model or self._settings.model, os.environ)
         provider = await self.runtime.prepare(provider, self._settings.local_model)
         if self._settings.system_message:
@@ -102,8 +108,6 @@ class Connection:
         except BaseException:
             await to_the_end(live.close())
             raise
-        self.live = live
-        self.has_read()
         return live
 
     async def reopen(self, provider: Provider, emit: Emit) -> LiveSession:

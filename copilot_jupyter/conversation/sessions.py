@@ -99,7 +99,7 @@ class Sessions:
         from copilot_jupyter.runtime.client import Runtime
 
         is_shared = lambda: self.settings.runtime == "shared"  # noqa: E731
-        return Runtime(self.store, say=self._say, sharing=is_shared)
+        return Runtime(self.store, say=self._say, sharing=is_shared, scrub=_scrubbed)
 
     # -- conversations ---------------------------------------------------------------------
 
@@ -377,18 +377,20 @@ class Sessions:
 
     def close(self) -> None:
         """Let every session go and end the runtime; safe to call twice."""
-        if not self.loop.running:
-            return
-        with contextlib.suppress(CopilotError, TimeoutError):
-            self.loop.call(self._close(), timeout=6)
-        self.loop.close()
+        try:
+            if self.loop.running:
+                with contextlib.suppress(CopilotError, TimeoutError):
+                    self.loop.call(self._close(), timeout=6)
+        finally:
+            self.loop.close()
 
     async def _close(self) -> None:
         for conversation in self._open.values():
             conversation.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
-                await self.release()
+                for conversation in self._open.values():
+                    await conversation.close()
         self._open.clear()
         if "runtime" in self.__dict__:  # none was needed otherwise
             await self.runtime.close()
@@ -412,3 +414,10 @@ def parse_age(text: str) -> timedelta:
         return timedelta(**{units[match[2]]: float(match[1])})
     except OverflowError:
         raise BadInputError(f"{text!r} is longer than time goes.", "Write it like 30d.") from None
+
+
+def _scrubbed(text: str) -> str:
+    """Return a text without the secrets that are known now."""
+    from .shield.secrets import Shield
+
+    return Shield.of(os.environ).scrub(text)

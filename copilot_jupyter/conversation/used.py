@@ -82,7 +82,7 @@ class Ledger:
         The values whose views were sent.
     images : int
     secrets : int
-        How many were replaced.
+        How many were replaced, in the text as sent and in what tools gave back.
     """
 
     names: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ class Ledger:
 def ledger(turn: Turn, values: Iterable[str] = ()) -> Ledger:
     """Return what went out with a stored turn.
 
-    It is read from the text as sent, as far as a notebook carries that.
+    It is read from the text as sent and the tools' results, as far as a notebook carries them.
 
     Parameters
     ----------
@@ -103,5 +103,10 @@ def ledger(turn: Turn, values: Iterable[str] = ()) -> Ledger:
     """
     sent = carried_text(turn.sent or turn.prompt)
     names = dict.fromkeys(re.split("[:!]", label)[0].removeprefix("file ") for label in values)
-    secrets = len(MASK.findall(sent)) - len(MASK.findall(carried_text(turn.prompt)))
-    return Ledger(tuple(names), sent.count(ATTACHED), max(secrets, 0))
+    secrets = max(_masks(sent) - _masks(carried_text(turn.prompt)), 0)
+    secrets += sum(_masks(use.result) for use in carried(turn.uses))
+    return Ledger(tuple(names), sent.count(ATTACHED), secrets)
+
+
+def _masks(text: str) -> int:
+    return len(MASK.findall(text))

@@ -1,12 +1,13 @@
-"""What the runtime asks this kernel while a turn runs: to run a tool, or for leave.
+"""What the runtime asks this kernel while a turn runs: to run a tool, for leave, what may go.
 
-Both are handed to whoever drives the turn, as events with a future; the SDK's handlers
-wait on the loop's thread and do nothing themselves.
+The first two are handed to whoever drives the turn, as events with a future; the SDK's
+handlers wait on the loop's thread and do nothing themselves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from copilot_jupyter.events import Offer, Tool, TurnEvent
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 #: Seconds that the runtime may take to write a call down (measured: 60 to 90 ms).
 _WRITTEN = 0.5
 
 _NOBODY = "No cell is running any more; nothing was done."
+_WITHHELD = "The result was withheld: it could not be searched for secrets."
 
 
 class Calls:
@@ -36,6 +39,8 @@ class Calls:
     ----------
     begun : callable
         Takes a size of the transcript, and returns the ids of the tool calls written after it.
+    scrub : callable
+        Takes a text, and returns it as it may leave this machine.
 
     Attributes
     ----------
@@ -45,8 +50,10 @@ class Calls:
         How many answers are waited for: the model is not stalled meanwhile.
     """
 
-    def __init__(self, begun: Callable[[int], list[str]]) -> None:
+    def __init__(self, begun: Callable[[int], list[str]], scrub: Callable[[str], str]) -> None:
         self._begun = begun
+        self._scrub = scrub
+        self._own: frozenset[str] = frozenset()
         self._calls: list[str] = []
         self._since = 0
         self.emit: Callable[[TurnEvent], None] | None = None
@@ -71,16 +78,30 @@ class Calls:
         """The last tool of the last turn that may have changed something, "" if none did."""
         return used(self._asked)
 
+    @property
+    def outputs(self) -> tuple[dict[str, Any], ...]:
+        """What the cell has shown of the calls of the last turn."""
+        outputs: list[dict[str, Any]] = []
+        for asked in self._asked:
+            if isinstance(asked, ToolAsked) and asked.cleared:
+                outputs.clear()
+            outputs += asked.outputs
+        return tuple(outputs)
+
     def options(self, offer: Offer) -> dict[str, Any]:
         """Return what a create or resume must pass for these tools."""
+        self._own = frozenset(tool.name for tool in offer.tools)
         custom = [f"custom:{tool.name}" for tool in offer.tools]
-        return {
+        options: dict[str, Any] = {
             "tools": [self._sdk_tool(tool) for tool in offer.tools],
             "available_tools": custom + [f"builtin:{name}" for name in offer.builtin],
             "on_permission_request": self._leave,
             # Longer results would become files in the temp folder, and a pointer to them.
             "large_output": {"enabled": False},
         }
+        if offer.builtin:  # a call costs 2 ms, and its result is on disk once more (measured)
+            options["hooks"] = {"on_post_tool_use": self._scrubbed}
+        return options
 
     def _sdk_tool(self, tool: Tool) -> SdkTool:
         from copilot.tools import Tool as SdkTool
@@ -126,6 +147,21 @@ class Calls:
             return PermissionDecisionReject(feedback=refused)
         return PermissionDecisionApproveOnce()
 
+    async def _scrubbed(self, use: Any, _invocation: Any = None) -> dict[str, Any] | None:
+        """Return what the model gets in place of a result of the runtime's own tools."""
+        if use["toolName"] in self._own:  # scrubbed where it was made
+            return None
+        try:
+            text = use["toolResult"]["textResultForLlm"]
+            # Not on the loop: of ten megabytes it takes seconds.
+            kept = await asyncio.to_thread(self._scrub, text)
+        except Exception as error:  # noqa: BLE001 -- the SDK would let the result go as it is
+            logger.debug("a result of %s: %r", use["toolName"], error)
+            return {"modifiedResult": {"textResultForLlm": _WITHHELD, "resultType": "failure"}}
+        if kept == text:
+            return None
+        return {"modifiedResult": {**use["toolResult"], "textResultForLlm": kept}}
+
     async def _answer(self, asked: ToolAsked | LeaveAsked, future: Future[T], otherwise: T) -> T:
         if self.emit is None:
             return otherwise
@@ -146,5 +182,5 @@ def _asked(request: PermissionRequest, future: Future[str]) -> LeaveAsked:
     found = (getattr(request, name, None) for name in names)
     detail = path or next((str(value) for value in found if value), kind)
     if diff := getattr(request, "diff", None):
-        detail = f"{detail}\n{diff}"
+        detail = f"{detail}\n{diff[max(diff.find('@@'), 0) :]}"  # without git's own header
     return LeaveAsked(kind, detail, path, str(getattr(request, "intention", "") or ""), future)

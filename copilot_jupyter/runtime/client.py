@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from .provider import WAYS_ON, list_models
 from .session import LiveSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from copilot import CopilotClient
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from .local_model import LocalModel
 
 logger = logging.getLogger(__name__)
+
+#: Whom the task that runs now says it to.
+_listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
 
 #: What the model is told about where it is. Short: the first request stays within 1 kB.
 SYSTEM_MESSAGE = (
@@ -58,6 +62,9 @@ class Runtime:
         Called with one line when something slow is fetched.
     sharing : callable, optional
         Whether the next process is to be one that kernels share; never by default.
+    scrub : callable, optional
+        Takes a text that a tool of the runtime gave back, and returns it as the model may
+        see it; as it is by default.
     """
 
     def __init__(
@@ -66,15 +73,31 @@ class Runtime:
         *,
         say: Callable[[str], None] | None = None,
         sharing: Callable[[], bool] = lambda: False,
+        scrub: Callable[[str], str] = str,
     ) -> None:
         self.store = store
-        self.say = say or (lambda line: logger.info("%s", line))
+        self._say = say or (lambda line: logger.info("%s", line))
         self._sharing = sharing
+        self._scrub = scrub
         self._client: CopilotClient | None = None
         self._seat: shared.Seat | None = None
         self._signs_in = False
         self._starting = asyncio.Lock()
         self._model_server: LocalModel | None = None
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """What gets a line when something slow is fetched."""
+        return _listener.get() or self._say
+
+    @contextlib.contextmanager
+    def saying_to(self, listener: Callable[[str], None]) -> Iterator[None]:
+        """Say it to a turn, as long as the block runs, and to nobody beside it."""
+        token = _listener.set(listener)
+        try:
+            yield
+        finally:
+            _listener.reset(token)
 
     # -- the process -----------------------------------------------------------------------
 
@@ -295,7 +318,7 @@ class Runtime:
             self.store.trash.make_room(session_id)
         if self.is_shared:
             await self._free(client, session_id)
-        calls = Calls(partial(self._begun_calls, session_id))
+        calls = Calls(partial(self._begun_calls, session_id), self._scrub)
         options = _options(provider, folder) | calls.options(offer)
         try:
             raw = await self._resume(client, session_id, options)

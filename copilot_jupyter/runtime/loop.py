@@ -11,6 +11,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from copilot_jupyter.errors import SetupError
+
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import Coroutine
@@ -30,11 +32,23 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop; the first use starts its thread."""
+        """The loop; the first use starts its thread.
+
+        Raises
+        ------
+        SetupError
+            If it was closed: what is kept from before starts nothing anew.
+        """
         with self._lock:
+            if self._closed:
+                raise SetupError(
+                    "This belongs to a copilot_jupyter that was unloaded.",
+                    "Load it with %load_ext copilot_jupyter, and get it anew.",
+                )
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._loop.set_exception_handler(_log_only)
@@ -49,7 +63,12 @@ class LoopThread:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run a coroutine on the loop; the result is a future of any thread."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            loop = self.loop
+        except SetupError:
+            work.close()
+            raise
+        return asyncio.run_coroutine_threadsafe(work, loop)
 
     def call(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run a coroutine and wait for it; on Ctrl-C it is cancelled, then the interrupt raised.
@@ -76,8 +95,9 @@ class LoopThread:
             raise
 
     def close(self) -> None:
-        """Stop the loop and its thread; safe to call twice."""
+        """Stop the loop and its thread for good; safe to call twice."""
         with self._lock:
+            self._closed = True
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is None or thread is None:

@@ -115,7 +115,9 @@ async def list_models(provider: Provider) -> list[str]:
 
     url = str(provider.config["base_url"]).rstrip("/") + "/models"
     try:
-        async with httpx.AsyncClient(timeout=10) as client:
+        # The embedded model is on this machine: its key is not for a proxy.
+        trusts = provider.kind != "local"
+        async with httpx.AsyncClient(timeout=10, trust_env=trusts) as client:
             response = await client.get(url, headers=_authorization(provider.config))
         response.raise_for_status()
         return [str(entry["id"]) for entry in response.json()["data"]]

@@ -44,12 +44,15 @@ class Outcome:
     answer : str
     model : str
     usage : Usage
+    outputs : tuple of dict
+        What the cell has shown of its tool calls, as nbformat has it.
     """
 
     event_id: str
     answer: str
     model: str
     usage: Usage
+    outputs: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass
@@ -197,7 +200,8 @@ class LiveSession:
         if not listener.answered:
             raise TurnError("The model ended its turn without an answer.", "Run the cell again.")
         answer = "\n\n".join(listener.texts)
-        return Outcome(listener.event_id, answer, listener.model, listener.usage)
+        outputs = self._calls.outputs
+        return Outcome(listener.event_id, answer, listener.model, listener.usage, outputs)
 
     async def _finish(
         self, listener: _Listener, stall_timeout: float, timeout: float | None

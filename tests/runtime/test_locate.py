@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import http.server
@@ -21,8 +22,10 @@ from fetched import CACHE
 
 from copilot_jupyter.errors import RuntimeMissingError
 from copilot_jupyter.runtime import fetch, locate
+from copilot_jupyter.runtime.client import Runtime
 from copilot_jupyter.runtime.fetch import ensure_runtime
 from copilot_jupyter.runtime.locate import find_runtime, runtime_platform
+from copilot_jupyter.state.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -503,3 +506,21 @@ def test_leftovers_of_killed_downloads_go_after_a_day(bare: Path):
     with fetch.fetching(bare / "to") as folder:
         assert {path.name for path in (bare / "to").iterdir()} == {".fetch-young", folder.name}
     assert [path.name for path in (bare / "to").iterdir()] == [".fetch-young"]
+
+
+def test_what_is_fetched_is_said_by_the_turn_that_waits_for_it(tmp_path):
+    lines: list[tuple[str, str]] = []
+    runtime = Runtime(Store(tmp_path), say=lambda line: lines.append(("the kernel", line)))
+
+    async def turn(name: str) -> None:
+        with runtime.saying_to(lambda line: lines.append((name, line))):
+            await asyncio.sleep(0)
+            await asyncio.to_thread(runtime.say, "Fetching")
+
+    async def both() -> None:
+        await asyncio.gather(turn("one"), turn("two"))
+        runtime.say("Fetching")
+
+    asyncio.run(both())
+    assert sorted(lines[:2]) == [("one", "Fetching"), ("two", "Fetching")]
+    assert lines[2:] == [("the kernel", "Fetching")]

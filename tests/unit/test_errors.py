@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import pickle
 import re
@@ -13,6 +14,7 @@ from copilot_jupyter.errors import (
     BadInputError,
     CopilotError,
     ProviderError,
+    TurnCancelled,
     TurnInterrupted,
 )
 
@@ -38,10 +40,11 @@ def drawn() -> dict[str, str]:
 
 def test_the_drawn_tree_is_the_real_one():
     real = {cls.__name__: cls.__base__.__name__ for cls in CLASSES}
-    roots = {"CopilotError": "", "TurnInterrupted": ""}
+    roots = {"CopilotError": "", "TurnInterrupted": "", "TurnCancelled": ""}
     assert drawn() == real | roots
     assert CopilotError.__base__ is Exception
     assert TurnInterrupted.__base__ is KeyboardInterrupt
+    assert TurnCancelled.__base__ is asyncio.CancelledError
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
@@ -76,8 +79,9 @@ def test_full_tracebacks_come_above_the_two_lines(monkeypatch):
 
 
 def test_every_error_is_caught_as_ours_but_not_the_stop_button():
+    stopped = (KeyboardInterrupt, asyncio.CancelledError)
     for cls in CLASSES:
-        assert issubclass(cls, CopilotError) != issubclass(cls, KeyboardInterrupt)
+        assert issubclass(cls, CopilotError) != issubclass(cls, stopped)
 
 
 def test_the_stop_button_says_one_line():
@@ -85,6 +89,7 @@ def test_the_stop_button_says_one_line():
         "Copilot turn interrupted; nothing of it was kept in the session."
     ]
     assert TurnInterrupted("Nothing was done.")._render_traceback_() == ["Nothing was done."]
+    assert TurnCancelled("Nothing was done.")._render_traceback_() == ["Nothing was done."]
 
 
 def test_a_providers_error_keeps_its_status():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -414,6 +415,10 @@ class NoModel:
 
     pid = 0
     alive = False
+
+    @contextlib.contextmanager
+    def saying_to(self, _: Any) -> Any:
+        yield
 
     async def prepare(self, *_: Any) -> None:
         raise NoProviderError("There is no model to talk to.")

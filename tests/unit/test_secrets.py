@@ -52,6 +52,19 @@ TOKENS = [
     ("pypi-" + "AgEIcHlwaS5vcmc" + RANDOM * 3 + "-_", "pypi-token"),
     ("sk_" + "live_" + RANDOM, "stripe-key"),
     ("rk_" + "live_" + RANDOM, "stripe-key"),
+    ("whsec_" + RANDOM, "stripe-key"),
+    ("xapp-1-A1B2-" + RANDOM, "slack-token"),
+    ("gldt-" + RANDOM, "gitlab-token"),
+    ("GOCSPX-" + RANDOM, "google-key"),
+    ("ya29." + RANDOM, "google-token"),
+    ("dapi" + "9f86d0818" * 4, "databricks-token"),
+    ("dop_v1_" + "9f86d081" * 8, "digitalocean-token"),
+    ("dckr_pat_" + RANDOM, "docker-token"),
+    ("gsk_" + RANDOM * 2, "groq-key"),
+    ("r8_" + RANDOM * 2, "replicate-token"),
+    ("SG." + RANDOM + "." + RANDOM, "sendgrid-key"),
+    ("hvs." + RANDOM, "vault-token"),
+    ("abc8Q~" + RANDOM + RANDOM[:14], "azure-secret"),
     (JWT, "jwt"),
     (PEM.format("", RANDOM * 3), "private-key"),
     (PEM.format("OPENSSH ", RANDOM * 3), "private-key"),
@@ -302,9 +315,90 @@ def test_the_whole_of_a_new_github_token_goes():
     assert JWT.split(".")[1] not in scrubbed(f"ghs_1234567_{JWT} and on")
 
 
+@pytest.mark.parametrize("end", ["", "...", "…", "'"])
+def test_of_a_private_key_that_is_cut_off_the_last_line_goes_too(end):
+    for kept in (RANDOM, f"{RANDOM * 3}\n{RANDOM * 3}\n{RANDOM}"):
+        text = PEM.format("", "").partition("\n")[0] + f"\n{kept}{end}"
+        assert scrubbed(text) == f"‹secret:private-key›{end}"
+
+
 def test_a_private_key_that_is_cut_off_goes_and_the_prose_behind_stays():
     cut = PEM.format("", "\n".join([RANDOM * 3] * 3)).partition("-----END")[0]
     assert scrubbed(f"{cut}\nand so on") == "‹secret:private-key›\n\nand so on"
+
+
+NAMED = [
+    ("DB_PASSWORD={}", "hunter2secret9", "password"),
+    ("DB_PASSWORD={}\nDB_HOST=localhost\n", "hunter2secret9", "password"),
+    ("export PGPASSWORD='{}'", "Tr0ub4dor&3x!", "password"),
+    ("{{'user': 'ana', 'password': '{}'}}", "hunter2secret9", "password"),
+    ('{{\\"password\\": \\"{}\\"}}', "hunter2secret9", "password"),
+    ("connect(host='h', user='ana', password='{}')", "hunter2secret9", "password"),
+    ("password = {}", "hunter2secret9", "password"),
+    ("db:\n  user: ana\n  password: {}\n", "hunter2secret9", "password"),
+    ("wget --password={} https://h", "hunter2secret9", "password"),
+    ("https://h/x?user=ana&password={}&a=1", "hunter2secret9", "password"),
+    ("password: str\n{}\n", "hunter2secret9", "password"),
+    ("curl -s -u ana:{} https://h", "correct horse".replace(" ", ""), "password"),
+    ("tool --token {} run", RANDOM, "password"),
+    ("os.environ['MY_TOKEN'] = '{}'", RANDOM, "token"),
+    ("https://h/x?token={}&a=1", RANDOM, "token"),
+    ("//h/:_authToken={}", "3fa85f64-5717-4562-b3fc-2c963f66afa6", "token"),
+    ('{{"client_secret": "{}"}}', RANDOM, "secret"),
+    ("Client(api_key='{}')", RANDOM, "key"),
+    ("api_key: str = '{}'", RANDOM, "key"),
+    ("curl -H 'X-API-Key: {}' https://h", RANDOM, "key"),
+    ("aws_secret_access_key = {}\n", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "key"),
+    ("WANDB_KEY={}", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b", "key"),
+    ("https://{}@github.com/a.git", RANDOM, "token"),
+    ("   url\n0  postgres://ana:{}...\n", "hunter2secret9", "password"),
+    ("https://hooks.slack.com/services/{}", f"T000/B000/{RANDOM}", "webhook"),
+    ("https://h/?X-Amz-Signature={}", "9f86d081884c7d65" * 4, "signature"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "secret", "kind"), NAMED)
+def test_a_value_beside_a_name_that_says_so_is_replaced(before, secret, kind):
+    shield = Shield()
+    assert shield.scrub(before.format(secret)) == before.format(f"‹secret:{kind}›")
+    assert shield.count == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tokens: 1234, max_tokens=4096, n_tokens=1234567890123456, token_ids = [101, 7592]",
+        'pad_token="<pad>", eos_token="<|endoftext|>", cls_token = "[CLS]"',
+        '{"token": "running", "id": 1} {"token": null, "password": ""} {"password": "********"}',
+        "cls_token = '0.12345678901234567', token=\"a_rather_long_name_of_a_token\"",
+        'primary_key="order_id_v2_2024_final" SORT_KEY="created_at_2024_desc" key=lambda x: x[1]',
+        'api_key="YOUR_API_KEY" api_key = "your-api-key-here-12a34" apikey=apikey',
+        'api_key=os.environ["OPENAI_API_KEY"] token = get_token("a1b2c3")',
+        "password=password2, user=user2; self.password = password1",
+        'password = getpass.getpass("Password: "); password != other; if password == "": raise',
+        "password: str = ''; password: Optional[str] = None; access_token: str = Field(...)",
+        "password: argon2id, password: required, passwd: files systemd",
+        "pwd: /home/ana/x1y2z3, token: ${{ secrets.GITHUB_TOKEN }}, WHERE password = :password",
+        "--token TOKEN  the token, --password-file FILE, docker run -u 1000:1000 image",
+        'curl -u user:password https://h and curl -u "$USER:$PASS" https://h',
+        "https://h/x?key=value&token=abc, http://localhost:8888... and http://host:port...",
+        "SECRET_KEY = os.urandom(32), 'secret': 'O', Name: token, dtype: object",
+        "<__main__.Token object at 0x7f3b2c1d4e5f>, sha256:" + "9f86d081" * 8,
+        "password=st.secrets['db1']['pw2'], password=dbutils.secrets.get('s1', 'k2')",
+    ],
+)
+def test_a_value_that_looks_like_no_secret_stays_beside_any_name(text):
+    shield = Shield()
+    assert shield.scrub(text) == text
+    assert shield.count == 0
+
+
+@pytest.mark.parametrize("end", ["...", "…", "", "'", " [... 5 characters cut]"])
+def test_half_a_known_value_goes_where_the_text_is_cut(end):
+    environ = {"MY_TOKEN": "correct-horse-battery-staple-7431"}
+    assert scrubbed(f"<correct-horse-bat{end}", **environ) == f"<‹secret:MY_TOKEN›{end}"
+    assert scrubbed("a correct-horse-bat flies", **environ) == "a correct-horse-bat flies"
+    assert scrubbed(f"a correct{end}", **environ) == f"a correct{end}"
 
 
 # -- the environment ---------------------------------------------------------------------------
@@ -341,7 +435,9 @@ def test_the_values_of_other_variables_stay(name):
     assert scrubbed("hunter-22", **{name: "hunter-22"}) == "hunter-22"
 
 
-@pytest.mark.parametrize("value", ["", "true", "1234567", "password", "Disabled", "   short   "])
+@pytest.mark.parametrize(
+    "value", ["postgres", "customer", "", "true", "1234567", "password", "Disabled", "   short   "]
+)
 def test_values_that_any_text_may_hold_stay(value):
     text = f"<{value}> or <{value.strip()}>"
     assert scrubbed(text, MY_TOKEN=value) == text
@@ -530,6 +626,18 @@ PROSE = "The fox: print(df.head()) # authorization eyJ sk- AKIA hf_ ghp_ ://a PR
         *("Password=", ";Password=", "a=b password=c ", ";Pwd=a", ";Pwd=\\", ";Pwd={", ";Pwd={a.b"),
         *(";Pwd='", ";Pwd='a", ' password="a', "a=", "a=;", "\\", "{", "(", ")", "a.", "a("),
         *("AccountKey=", "AccountKey=a ", "?sig=", "&sig=a", "glpat-", "npm_", "pypi-", "pypi-A1"),
+        *(
+            "pwd=",
+            "pwd:",
+            "password='",
+            "token=a1",
+            "_KEY=",
+            "secret: str",
+            "api_key",
+            "--",
+            "--a-",
+        ),
+        *("curl -u ", "curl -u a:", "--token ", "&a=", "&amp;", "hvs.", "Q~", "dapi", "SG.a."),
         *("sk_live_", "sk_live_a", f"pypi-{RANDOM[1:].lower()} ", "password=c"),
     ],
 )
@@ -537,7 +645,17 @@ def test_time_grows_with_the_text_and_not_with_its_square(piece):
     shield = Shield.of(ENVIRON)
     began = time.process_time()
     shield.scrub(piece * (1_000_000 // len(piece)))
-    for name in (";Password=", "a=b password=", ";Pwd={", ";Pwd='", "AccountKey=", "&sig="):
+    for name in (
+        "password='",
+        "token: ",
+        "curl -u a:",
+        ";Password=",
+        "a=b password=",
+        ";Pwd={",
+        ";Pwd='",
+        "AccountKey=",
+        "&sig=",
+    ):
         shield.scrub(name + piece * (200_000 // len(piece)))
     shield.scrub("a://b:" + piece * (200_000 // len(piece)))
     shield.scrub("-----BEGIN PRIVATE KEY-----" + piece * (200_000 // len(piece)))

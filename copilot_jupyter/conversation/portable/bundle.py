@@ -33,8 +33,8 @@ _OURS = "copilot-jupyter."
 _MANIFEST = _OURS + "bundle"
 _RECORD = _OURS + "record"
 
-#: Events that tell of this machine's processes only.
-_DROPPED = frozenset({"session.resume", "session.shutdown"})
+#: Events that tell of this machine's processes only, or once more what others tell.
+_DROPPED = frozenset({"session.resume", "session.shutdown", "hook.start", "hook.end"})
 #: Keys of a record that point at events and cells.
 _POINTERS = ("key", "event", "cell")
 

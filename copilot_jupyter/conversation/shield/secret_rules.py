@@ -6,12 +6,16 @@ keyword beside the value take too much of an ordinary prompt with them.
 
 from __future__ import annotations
 
+import logging
+import re
+import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_DIGIT = re.compile("[0-9]")
 #: Characters that are looked at together, and how many of them once more: a token is shorter.
 _PIECE, _OVERLAP = 2_000, 300
 #: Detectors of things that are no secrets, or that ours finds with fewer false ones.
@@ -31,7 +35,8 @@ def found(text: str) -> Iterator[tuple[str, str]]:
     for piece in _pieces(text) if detectors else ():
         for kind, detector in detectors:
             for secret in detector.analyze_string(piece):
-                if secret:
+                # A rule without regard to case takes genes for a key, which has digits.
+                if secret and _DIGIT.search(secret):
                     yield secret, kind
 
 
@@ -44,6 +49,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 @cache
 def _detectors() -> tuple[tuple[str, Any], ...]:
+    shows_warning = warnings.showwarning
     try:
         from detect_secrets.core.plugins.util import (  # type: ignore[import-untyped,unused-ignore]
             get_mapping_from_secret_type_to_class,
@@ -53,6 +59,9 @@ def _detectors() -> tuple[tuple[str, Any], ...]:
         )
     except ImportError:
         return ()
+    finally:
+        if warnings.showwarning is not shows_warning:
+            logging.captureWarnings(capture=False)  # its import turns that on, for the whole kernel
     kinds: list[Any] = list(get_mapping_from_secret_type_to_class().values())
     return tuple(
         (kind.__name__.removesuffix("Detector"), kind())

@@ -17,15 +17,6 @@ if TYPE_CHECKING:
 
 _MASKS = re.compile(rf"(?:{MASK.pattern})+")
 
-#: What stands where a secret might, and says something else; or what any text may hold.
-WORDS = frozenset(
-    (
-        *("anonymous", "automatic", "changeme", "credential", "credentials", "disabled"),
-        *("environment", "external", "keychain", "localhost", "optional", "password"),
-        *("required", "undefined"),
-    )
-)
-
 #: A password that is still to be put in, as in ``f"postgres://{user}:{password}@{host}"``.
 _PLACEHOLDER = re.compile(
     r"\$?\{[^{}]*\}+|\{\{.*\}\}|\$[A-Z_][A-Z0-9_]*|%s|%\(\w+\)s|\*+|\.{3}|…|x{3,}"
@@ -44,11 +35,18 @@ _ATTRIBUTE = re.compile(
     r"|[A-Za-z_]\w*\.(?:\w+\.)*(?i:pass\w*|pwd?|secret\w*)"
 )
 #: What a password is said to be, or called, in prose and code.
-_NO_PASSWORDS = WORDS | {
-    *("yes", "no", "none", "null", "nil", "true", "false", "on", "off", "empty", "ask"),
-    *("pass", "passwd", "pwd", "pw"),
-}
+_NO_PASSWORDS = frozenset(
+    (
+        *("yes", "no", "none", "null", "nil", "true", "false", "on", "off", "empty", "ask"),
+        *("pass", "passwd", "pwd", "pw", "password", "credential", "credentials", "keychain"),
+        *("anonymous", "automatic", "changeme", "disabled", "environment", "external"),
+        *("localhost", "optional", "required", "undefined"),
+    )
+)
 A_PATH = re.compile(r"~|\.{0,2}[/\\]|[A-Za-z]:[/\\]|file:")
+
+#: Where letters and digits meet: twice in what was drawn at random, rarely in a name.
+_MEETS = re.compile(r"(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
 
 #: A list of ``key=value`` is recognized by what stands this near.
 _NEAR = 120
@@ -94,12 +92,17 @@ def _is_random(found: str) -> bool:
     return all(re.search(kind, found) for kind in ("[0-9]", "[A-Z]", "[a-z]"))
 
 
+def is_mixed(found: str) -> bool:
+    """Whether letters and digits alternate, as in no word, number or name."""
+    return len(_MEETS.findall(found)) > 1
+
+
 def _is_value(found: str) -> bool:
     """Whether this is a long value itself, and no name of a variable."""
     return _is_password(found) and bool(re.search(r"[0-9+/=]", found))
 
 
-def _is_listed(found: str) -> bool:
+def is_listed(found: str) -> bool:
     """Whether this is a password in a list, and no placeholder, word or code."""
     if found.startswith("{") and found.endswith("}"):
         return not (_EXPRESSION.fullmatch(found) or _PLACEHOLDER.fullmatch(found[1:-1]))
@@ -165,16 +168,28 @@ class Kind:
     fits: Callable[[re.Match[str]], bool] = _anywhere
 
 
+def _token(
+    name: str,
+    prefix: str,
+    rest: str = "[A-Za-z0-9]{20,}",
+    is_secret: Callable[[str], bool] = _always,
+) -> Kind:
+    """Return the kind of the tokens that begin with `prefix`, as a word of its own."""
+    shape = rf"(?P<secret>{re.escape(prefix)}{_edge(len(prefix))}{rest})"
+    return Kind(name, (prefix,), re.compile(shape), is_secret)
+
+
+_WORD = "[A-Za-z0-9_-]{20,}"
+_HEX = "[0-9a-f]{32,}"
+
 #: Kinds that no mask can be a part of.
 TOKENS = (
     # Before the tokens of GitHub, the newest of which end in one.
-    Kind(
+    _token(
         "jwt",
-        ("eyJ",),
-        re.compile(
-            rf"(?P<secret>eyJ{_edge(3)}[A-Za-z0-9_-]*+"
-            r"(?:\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]{8,}){0,2})?)"
-        ),
+        "eyJ",
+        r"[A-Za-z0-9_-]*+"
+        r"(?:\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]{8,}){0,2})?",
         lambda found: "." in found,
     ),
     Kind(
@@ -187,46 +202,54 @@ TOKENS = (
         ("github_pat_",),
         re.compile(r"(?P<secret>github_pat_[A-Za-z0-9_]{20,})"),
     ),
-    Kind(
-        "api-key",
-        ("sk-",),
-        re.compile(rf"(?P<secret>sk-{_edge(3)}[A-Za-z0-9_-]{{20,}})"),
-        _is_key,
-    ),
+    _token("api-key", "sk-", _WORD, _is_key),
     Kind("aws-key", ("AKIA", "ASIA"), re.compile(r"(?P<secret>A[KS]IA[A-Z0-9]{16})")),
-    Kind("slack-token", ("xox",), re.compile(r"(?P<secret>xox[abprs]-[A-Za-z0-9-]{10,})")),
-    Kind(
-        "google-key",
-        ("AIza",),
-        re.compile(rf"(?P<secret>AIza{_edge(4)}[A-Za-z0-9_-]{{30,}})"),
-    ),
-    Kind(
-        "huggingface-token",
-        ("hf_",),
-        re.compile(rf"(?P<secret>hf_{_edge(3)}[A-Za-z0-9]{{20,}})"),
-    ),
+    Kind("slack-token", ("xox",), re.compile(r"(?P<secret>xox[abeprs]-[A-Za-z0-9-]{10,})")),
+    _token("slack-token", "xapp-", "[A-Za-z0-9-]{20,}", _is_random),
+    _token("google-key", "AIza", "[A-Za-z0-9_-]{30,}"),
+    _token("google-key", "GOCSPX-", _WORD),
+    _token("google-token", "ya29.", _WORD),
+    _token("huggingface-token", "hf_"),
     Kind(
         "gitlab-token",
         ("glpat-",),
         re.compile(r"(?P<secret>glpat-[A-Za-z0-9_-]{20,}(?:\.[0-9a-z]{2}\.[0-9a-z]{7,9})?)"),
     ),
-    Kind(
-        "npm-token",
-        ("npm_",),
-        re.compile(rf"(?P<secret>npm_{_edge(4)}[A-Za-z0-9]{{20,}})"),
+    *(_token("gitlab-token", prefix, _WORD) for prefix in ("gldt-", "glrt-", "glptt-", "glcbt-")),
+    _token("npm-token", "npm_"),
+    _token("pypi-token", "pypi-", _WORD, _is_random),
+    *(
+        _token("stripe-key", prefix, "[A-Za-z0-9]{16,}")
+        for prefix in ("sk_live_", "rk_live_", "sk_test_", "rk_test_")
     ),
+    _token("stripe-key", "whsec_"),
+    _token("databricks-token", "dapi", _HEX),
+    *(_token("digitalocean-token", prefix, _HEX) for prefix in ("dop_v1_", "doo_v1_", "dor_v1_")),
+    _token("docker-token", "dckr_pat_", _WORD),
+    _token("groq-key", "gsk_", "[A-Za-z0-9]{30,}"),
+    _token("kaggle-token", "KGAT_", _HEX),
+    *(_token("langsmith-key", prefix, "[0-9a-f_]{32,}") for prefix in ("lsv2_pt_", "lsv2_sk_")),
+    _token("linear-key", "lin_api_", "[A-Za-z0-9]{30,}"),
+    _token("notion-token", "ntn_", "[A-Za-z0-9]{30,}"),
+    _token("perplexity-key", "pplx-", "[A-Za-z0-9]{30,}"),
+    _token("pinecone-key", "pcsk_", "[A-Za-z0-9_]{30,}"),
+    _token("replicate-token", "r8_", "[A-Za-z0-9]{30,}"),
+    _token("sendgrid-key", "SG.", r"[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,}"),
+    *(_token("shopify-token", prefix, _HEX) for prefix in ("shpat_", "shpca_", "shppa_", "shpss_")),
+    _token("tavily-key", "tvly-", _WORD, _is_random),
+    _token("vault-token", "hvs.", _WORD, _is_random),
+    _token("xai-key", "xai-", "[A-Za-z0-9]{40,}"),
+    _token("age-key", "AGE-SECRET-KEY-", "[A-Z0-9]{40,}"),
     Kind(
-        "pypi-token",
-        ("pypi-",),
-        re.compile(rf"(?P<secret>pypi-{_edge(5)}[A-Za-z0-9_-]{{20,}})"),
-        _is_random,
-    ),
-    Kind(
-        "stripe-key",
-        ("sk_live_", "rk_live_"),
-        re.compile(rf"(?P<secret>[rs]k_live_{_edge(8)}[A-Za-z0-9]{{16,}})"),
+        "azure-secret",
+        ("Q~",),
+        re.compile(r"(?P<secret>[A-Za-z0-9_~.-]{3}[78]Q~[A-Za-z0-9_~.-]{31,34})"),
     ),
 )
+
+#: In a private key that is cut off.
+_SPACE = r"(?:\s|\\[nr])*+"
+_REST = rf"{_SPACE}[A-Za-z0-9+/=]{{8,}}+(?=\.{{3}}|…|[\"']?\Z)"
 
 #: Kinds told by what stands around the secret, a part of which may be masked already.
 PLACES = (
@@ -236,8 +259,8 @@ PLACES = (
         re.compile(
             r"(?P<secret>-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:"
             r"[^-]*+(?:-(?!----)[^-]*+)*+-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-            # The end is cut off.
-            r"|(?:(?:\s|\\[nr])*+[A-Za-z0-9+/]{40,}+={0,2})++))"
+            # The end is cut off: whole lines, and what is left of the next.
+            rf"|(?:{_SPACE}[A-Za-z0-9+/]{{40,}}+={{0,2}})++(?:{_REST})?|{_REST}))"
         ),
     ),
     Kind(
@@ -249,6 +272,32 @@ PLACES = (
             r":(?P<secret>[^\s/?#\"`<>]+)@"
         ),
         _is_password,
+    ),
+    Kind(  # cut off before its @, as pandas does in a table
+        "password",
+        ("...", "…"),
+        re.compile(
+            r"://[^\s/:@‹›]*+:(?!\d+\W)(?P<secret>[^\s/?#@\"'`<>‹›.…]{4,}+)(?=\.{3}|…)",
+        ),
+        _is_value,
+    ),
+    Kind(
+        "token",
+        ("://",),
+        re.compile(r"://(?P<secret>[A-Za-z0-9_-]{20,128}+)@"),
+        is_mixed,
+    ),
+    Kind(
+        "webhook",
+        ("hooks.slack.com/",),
+        re.compile(
+            r"hooks\.slack\.com/(?:services|workflows|triggers)/(?P<secret>[A-Za-z0-9/_-]{20,}+)"
+        ),
+    ),
+    Kind(
+        "signature",
+        ("-Signature=",),
+        re.compile(r"X-(?:Amz|Goog)-Signature=(?P<secret>[0-9a-fA-F]{32,}+)"),
     ),
     Kind(
         "authorization",
@@ -286,7 +335,7 @@ PLACES = (
             r"|(?:\{[^{}\r\n\"'`\\]{1,128}\}(?=[;\s\"'`\\]|\Z)"
             r"|(?:[^\s;\"'`\\]++|\\++(?![\"'`nrt]))++)))(?(quote)(?P=quote))"
         ),
-        _is_listed,
+        is_listed,
         _in_list,
     ),
 )

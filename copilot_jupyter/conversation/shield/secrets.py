@@ -13,12 +13,14 @@ import os
 import re
 import urllib.parse
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import secret_rules
 from .masks import MASK, OPEN, mask
-from .secret_shapes import A_PATH, PLACES, TOKENS, WORDS
+from .named_values import NAMED
+from .secret_shapes import A_PATH, PLACES, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -37,6 +39,11 @@ _MAYBE_SECRET_NAME = re.compile(
     re.I,
 )
 _SHORTEST = 8
+#: A value that is cut off is told by this many characters, and by more than an eighth of it.
+_BEGINNING, _SHARE = 12, 8
+_CUT = re.compile(r"\.{3}|…|\s?\[(?:\.{3}|…)|[\"']?\Z")
+#: Any text may hold it: ``postgres`` is a password of many databases, and their name.
+_WORD = re.compile(r"[A-Za-z][a-z]{0,11}|[A-Z]{1,12}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{40,}={1,2}")
 #: A word, several of them, a number, or an address that names nobody.
 _PLAIN = re.compile(
@@ -121,7 +128,10 @@ class Shield:
         for value, shown in self._values:
             if value in text:
                 text = _outside(text, partial(self._swap, value=value, shown=shown))
-        text = self._shapes(self._shapes(text, TOKENS), PLACES)
+        for value, shown in self._values:
+            if value[:_BEGINNING] in text:
+                text = _outside(text, partial(self._cut_off, value=value, shown=shown))
+        text = self._shapes(text, (*TOKENS, *PLACES, *NAMED))
         for value, kind in list(secret_rules.found(text)):
             if OPEN not in value and len(value) >= _SHORTEST:
                 text = _outside(text, partial(self._swap, value=value, shown=mask(kind)))
@@ -136,6 +146,21 @@ class Shield:
     def _swap(self, text: str, value: str, shown: str) -> str:
         self.count += text.count(value)
         return text.replace(value, shown)
+
+    def _cut_off(self, text: str, value: str, shown: str) -> str:
+        """Return a text without the beginnings of a value, where what it was in was cut."""
+        parts = []
+        at = 0
+        while (begin := text.find(value[:_BEGINNING], at)) >= 0:
+            pairs = zip(value, text[begin : begin + len(value)], strict=False)
+            end = begin + sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            if end - begin > len(value) // _SHARE and _CUT.match(text, end):
+                self.count += 1
+                parts += [text[at:begin], shown]
+            else:
+                parts.append(text[at:end])
+            at = end
+        return "".join([*parts, text[at:]])
 
     def _of_kind(self, text: str, kind: Kind) -> str:
         shown = mask(kind.name)
@@ -160,7 +185,7 @@ def _outside(text: str, scrub: Callable[[str], str]) -> str:
 
 
 def _can_be_secret(value: str) -> bool:
-    if len(value) < _SHORTEST or value.lower() in WORDS:
+    if len(value) < _SHORTEST or _WORD.fullmatch(value):
         return False
     if os.sep not in value:
         return True
@@ -184,4 +209,6 @@ def _spellings(value: str) -> set[str]:
         json.dumps(value)[1:-1],
         json.dumps(value, ensure_ascii=False)[1:-1],
         urllib.parse.quote(value, safe="", errors="replace"),
+        urllib.parse.quote(value, errors="replace"),
+        urllib.parse.quote_plus(value, errors="replace"),
     }
