@@ -29,6 +29,7 @@ from .answer import Answer
 from .connection import Connection
 from .hold import Hold
 from .portable import carry
+from .stored import outputs
 from .stored.question import Question, checked
 from .stored.records import Record
 from .stored.replay import Place, Replay
@@ -255,6 +256,7 @@ class Conversation:
         self, question: Question, place: Place, outcome: Outcome, asked_at: datetime, before: int
     ) -> Answer:
         """Return the answer as it is stored: what is shown now is what is shown ever after."""
+        outputs.keep(self._store, self.id, outcome.event_id, outcome.outputs)
         record = Record.of(question, place, outcome)
         deadline = time.monotonic() + STORED
         while (stored := self.replay.added(record, before, place)) is None:
@@ -346,6 +348,7 @@ class Conversation:
         Yields a line about a half-done replacement that was finished first, or "".
         """
         self._check_writable("Change a copy of it")
+        self._check_idle()
         async with self._turn:
             await self._take_hold(lambda _: None)
             try:
@@ -446,9 +449,28 @@ class Conversation:
         self._hold.come_back()
 
     async def release(self) -> None:
-        """Let the session go, so that a terminal or another notebook may write it."""
+        """Let the session go, so that a terminal or another notebook may write it.
+
+        Raises
+        ------
+        SessionInUseError
+            If a question of this kernel is being answered.
+        """
+        self._check_idle()
+        await self.close()
+
+    async def close(self) -> None:
+        """Let the session go once the running turn, if there is one, has ended."""
         async with self._turn:
             await self._let_go()
+
+    def _check_idle(self) -> None:
+        # Whoever waits here may be the thread that is to answer the turn's tool calls.
+        if self._asking is not None:
+            raise SessionInUseError(
+                f"{self.id} is answering a question of this kernel.",
+                "Wait for the answer, or cancel that question.",
+            )
 
     async def _let_go(self) -> None:
         await self._connection.close()

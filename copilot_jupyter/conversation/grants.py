@@ -46,11 +46,14 @@ class Wish:
         What a person judges: the code, the command, the path. May be long, and hostile.
     summary : str
         One line about it in our words, never the model's; "" for the first line of `detail`.
+    language : str
+        Of `detail`, as Pygments names it; "" for none.
     """
 
     tool: str
     detail: str
     summary: str = ""
+    language: str = ""
 
 
 class Decision(enum.Enum):

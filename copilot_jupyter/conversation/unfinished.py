@@ -105,7 +105,8 @@ async def repair(store: Store, live: LiveSession, emit: Emit) -> None:
         return
     prompt = beginning(cut_off.prompt)
     if cut_off.had_effects:
-        emit(Notice(f"A prompt that was cut off earlier is kept, for what was done: {prompt}"))
+        why = "a tool may have done something for it"
+        emit(Notice(f"A prompt that was cut off earlier is kept, since {why}: {prompt}"))
         return
     await live.truncate(cut_off.event_id)
     emit(Notice(f"A prompt that was cut off earlier was taken out: {prompt}"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from copilot_jupyter.conversation.shield.secrets import Shield
 from copilot_jupyter.conversation.stored.question import Question, checked
-from copilot_jupyter.errors import SetupError
+from copilot_jupyter.errors import SetupError, TurnCancelled, TurnInterrupted
 from copilot_jupyter.notebook import turn
 from copilot_jupyter.notebook.asking import Asking, Request
 from copilot_jupyter.notebook.display import painters
@@ -16,7 +16,7 @@ from copilot_jupyter.notebook.extension import current_desk
 if TYPE_CHECKING:
     from copilot_jupyter.conversation.answer import Answer
     from copilot_jupyter.conversation.conversation import Conversation
-    from copilot_jupyter.notebook.magics.desk import Desk
+    from copilot_jupyter.notebook.desk import Desk
 
 
 def current() -> Conversation | None:
@@ -35,7 +35,9 @@ def current() -> Conversation | None:
 def ask(
     prompt: str, *, model: str = "", timeout: float | None = None, again: bool = False
 ) -> Answer:
-    """Ask, wait, and return the answer; nothing is shown.
+    """Ask, wait, and return the answer, which is not shown.
+
+    Braces in the prompt are not filled in as those of ``%copilot`` are: an f-string does that.
 
     What the conversation has answered already is not asked again: the n-th call with a
     prompt in a cell gets the answer it got before. At a prompt in a terminal or console
@@ -72,10 +74,16 @@ async def ask_async(
 ) -> Answer:
     """Ask without blocking the kernel's loop; otherwise as `ask`.
 
-    Cancelling the task withdraws the prompt.
+    Raises
+    ------
+    TurnCancelled
+        If the task is cancelled, or the stop button pressed: the prompt is withdrawn.
     """
     desk, asking = _begun(prompt, model, timeout, again=again)
-    return asking.answer or await turn.drive(desk.turn_of(asking, painters.NoPainter(desk.say)))
+    try:
+        return asking.answer or await turn.drive(desk.turn_of(asking, painters.NoPainter(desk.say)))
+    except TurnInterrupted as error:
+        raise TurnCancelled(*error.args) from None
 
 
 def _desk() -> Desk:
@@ -101,4 +109,7 @@ def _begun(prompt: str, model: str, timeout: float | None, *, again: bool) -> tu
         stays=True,
         offer=desk.tools.offer,
     )
-    return desk, Asking(desk.notebook, desk.settings, request)
+    asking = Asking(desk.notebook, desk.settings, request)
+    if asking.answer is not None:
+        painters.show_again(asking.answer)
+    return desk, asking

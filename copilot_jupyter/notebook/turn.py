@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from copilot_jupyter.conversation.answer import Answer
@@ -28,6 +29,7 @@ from copilot_jupyter.events import (
     TurnRetry,
     used,
 )
+from copilot_jupyter.notebook.interrupts import interruptible
 
 if TYPE_CHECKING:
     from copilot_jupyter.runtime.loop import LoopThread
@@ -47,6 +49,8 @@ _CLOCK, _SHORT = 1.0, 10_000
 Steps = Generator[Awaitable[Any] | None, Any, Answer]
 #: The same without an answer: what a turn waits for beside itself.
 Looking = Generator[Awaitable[Any] | None, Any, None]
+#: Goes on with one of them: sends it a result, or throws an error into it.
+Step = Callable[[Any], Awaitable[Any] | None]
 Emit = Callable[[TurnEvent], None]
 Ask = Callable[[Emit], Coroutine[Any, Any, Answer]]
 
@@ -66,6 +70,9 @@ class Painter(Protocol):
 
     def note(self, line: str) -> None:
         """Show one line beside the answer."""
+
+    def begin_anew(self) -> None:
+        """Draw in a new place: what was drawn is gone from the cell."""
 
     def finish(self, answer: Answer) -> None:
         """Draw the stored answer."""
@@ -98,7 +105,11 @@ class RunningTurn:
         self._task: asyncio.Task[Any] | None = None
         self._stopped = False
         self._loop = loop
-        loop.submit(self._run(ask))
+        self._ask = ask
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._loop.submit(self._run())
 
     def interrupt(self) -> None:
         """Stop the turn and wait, but not for long, until its prompt is taken out."""
@@ -110,11 +121,12 @@ class RunningTurn:
         if self._task is not None:
             self._task.cancel()
 
-    async def _run(self, ask: Ask) -> None:
+    async def _run(self) -> None:
         self._task = asyncio.current_task()
+        if self._stopped:  # what was prepared for the turn is still to be put in order
+            self._cancel()
         try:
-            if not self._stopped:
-                self.answer = await ask(self._emit)
+            self.answer = await self._ask(self._emit)
         except BaseException as error:  # noqa: BLE001 -- handed to the cell, which raises it
             self.error = error
         finally:
@@ -147,19 +159,22 @@ def steps(loop: LoopThread, ask: Ask, painter: Painter, waker: Waker, helper: He
         On the stop button: the prompt has been taken out of the session again, unless a
         tool may have changed something.
     """
-    turn = RunningTurn(loop, ask, waker)
-    seen = _Seen()
-    pace = _Pace()
+    turn, seen, pace = RunningTurn(loop, ask, waker), _Seen(), _Pace()
     try:
+        turn.start()
         while not turn.done.is_set() or turn.events:
             while turn.events:
                 event = turn.events.popleft()
                 if isinstance(event, Notice):
+                    if seen.length:
+                        painter.show(seen.text, seen.remark, pace.elapsed)
                     painter.note(event.text)
                 elif isinstance(event, ToolAsked | LeaveAsked):
                     seen.take(event)
                     painter.show(seen.text, seen.remark, pace.elapsed)
                     yield from _answered(helper, event, turn)
+                    if isinstance(event, ToolAsked) and event.cleared:
+                        painter.begin_anew()
                 else:
                     seen.take(event)
             if not turn.done.is_set():
@@ -194,17 +209,17 @@ def _answered(helper: Helper, asked: ToolAsked | LeaveAsked, turn: RunningTurn) 
     The model's runtime may die, or the time be up, while the person is still being asked.
     """
     steps = helper.answer(asked)
+    step: Step = steps.send
     given: Any = None
-    while not (turn.done.is_set() or asked.answer.cancelled()):
+    while not (turn.done.is_set() or asked.answer.cancelled()) or step == steps.throw:
         try:
-            wanted = steps.send(given)
+            wanted = step(given)
         except StopIteration:
             return
         try:
-            given = yield wanted
-        except BaseException as error:
-            steps.throw(error)
-            raise
+            step, given = steps.send, (yield wanted)
+        except BaseException as error:  # noqa: BLE001 -- the helper's own to handle
+            step, given = steps.throw, error
     steps.close()
 
 
@@ -287,41 +302,39 @@ class _Pace:
 async def drive(make: Callable[[Waker], Steps]) -> Answer:
     """Drive a turn on the kernel's own loop, which stays free for comms and the stop button."""
     waker = _LoopWaker(asyncio.get_running_loop())
-    turn = make(waker)
-    given: Any = None
-    while True:
-        try:
-            wanted = turn.send(given)
-        except StopIteration as end:
-            return _answer(end)
-        given = None
-        try:
-            if wanted is None:
-                await waker.wait()
-            else:
-                given = await wanted
-        except BaseException as error:  # noqa: BLE001 -- the turn's own to handle
-            return _throw(turn, error)
+    with closing(make(waker)) as turn:
+        step: Step = turn.send
+        given: Any = None
+        while True:
+            try:
+                wanted = step(given)
+            except StopIteration as end:
+                return _answer(end)
+            try:
+                step, given = turn.send, await (waker.wait() if wanted is None else wanted)
+            except BaseException as error:  # noqa: BLE001 -- the turn's own to handle
+                step, given = turn.throw, error
 
 
 def drive_sync(make: Callable[[Waker], Steps]) -> Answer:
     """Drive a turn from a thread that may block: terminal IPython, magics inside magics."""
     waker = _ThreadWaker()
-    turn = make(waker)
-    given: Any = None
-    while True:
-        try:
-            wanted = turn.send(given)
-        except StopIteration as end:
-            return _answer(end)
-        given = None
-        try:
-            if wanted is None:
-                waker.wait()
-            else:
-                given = _wait_for(wanted)
-        except BaseException as error:  # noqa: BLE001 -- the turn's own to handle
-            return _throw(turn, error)
+    with interruptible(), closing(make(waker)) as turn:
+        step: Step = turn.send
+        given: Any = None
+        while True:
+            try:
+                wanted = step(given)
+            except StopIteration as end:
+                return _answer(end)
+            try:
+                step, given = turn.send, None
+                if wanted is None:
+                    waker.wait()
+                else:
+                    given = _wait_for(wanted)
+            except BaseException as error:  # noqa: BLE001 -- the turn's own to handle
+                step, given = turn.throw, error
 
 
 def _wait_for(wanted: Awaitable[Any]) -> Any:
@@ -338,16 +351,6 @@ def _wait_for(wanted: Awaitable[Any]) -> Any:
         return end.value
     steps.close()
     raise RuntimeError(told)
-
-
-def _throw(turn: Steps, error: BaseException) -> Answer:
-    if isinstance(error, TurnInterrupted):
-        raise error
-    try:
-        turn.throw(error)
-    except StopIteration as end:
-        return _answer(end)
-    raise TurnInterrupted
 
 
 def _answer(end: StopIteration) -> Answer:

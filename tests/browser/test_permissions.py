@@ -96,6 +96,7 @@ def test_a_tool_of_the_model_is_allowed_while_its_turn_runs(opened, model, tmp_p
     inside = """() => document.querySelector('.cjq-deny').getBoundingClientRect().bottom
         < window.innerHeight"""
     assert page.evaluate(inside)  # the buttons are in view, not below the page
+    assert page.page.locator(".cjq-string").all_inner_texts() == ["'", "it is", "'"]
     page.screenshot(tmp_path / "tool.png")
     page.page.locator(".cjq-once").click()
     page.wait_done(1, 40)
@@ -120,6 +121,7 @@ def test_allow_while_the_cell_runs(opened, tmp_path):
         return box.scrollWidth <= box.clientWidth && box.scrollHeight > box.clientHeight; }"""
     assert page.evaluate(fits)
     assert "33 lines" in page.page.locator(".cjq").inner_text()
+    assert "scroll to see all of it" in page.page.locator(".cjq").inner_text()
     assert page.evaluate("() => window.broken") is None
     page.screenshot(tmp_path / "permission.png")
     page.page.locator(".cjq-once").click()
@@ -148,6 +150,11 @@ def test_deny_with_the_keyboard_alone(opened):
     assert "cjq-deny" in focused(page)
     page.press("Space")
     page.wait_for_text(1, "shell DENIED")
+    page.wait_done(1)
+    assert "jp-Cell" in focused(page)  # Lab's keys go on working
+    page.press("b")
+    assert len(page.cells()) == before + 1
+    page.press("d", "d")
     ended(page, "shell: rm -r data → denied")
 
 
@@ -206,6 +213,16 @@ def test_the_stop_button_while_it_waits(opened):
     page.run(2)
     assert page.text(2) == "on"
     ended(page, "shell: ls → stopped")
+
+
+@pytest.mark.campaign
+def test_a_restart_of_the_kernel_while_it_waits(opened):
+    page = opened("await wish('shell', 'ls')")
+    asked(page)
+    page.restart()
+    page.page.get_by_role("status").get_by_text("The kernel was restarted").wait_for()
+    assert page.page.locator(".cjq-button:visible").count() == 0  # there is nobody to answer to
+    assert page.errors("cjq", "anywidget", "permissions") == []
 
 
 @pytest.mark.campaign

@@ -108,6 +108,18 @@ def test_a_click_while_the_cell_runs_and_what_a_restart_takes_back(desk):
     pressed_stop(kernel, forked)
 
 
+def test_what_was_allowed_and_what_it_showed_is_shown_again(desk):
+    kernel = desk.notebook()
+    code = json.dumps({"code": "print('ran')"})
+    desk.model.will(Reply(tool="run_python", arguments=code), "Done.")
+    result = clicked(kernel, "%%copilot\nDo", "once")
+    before = [(o.get("text"), o.get("data")) for o in result.cell.outputs]
+    assert "run_python: print('ran') → allowed once" in result.shown
+    again = kernel.run_cell(result.cell).ok()
+    assert [(o.get("text"), o.get("data")) for o in again.cell.outputs] == before
+    assert len(desk.model.requests) == 2
+
+
 @pytest.mark.campaign
 @pytest.mark.parametrize("answer", ["once", "deny"])
 def test_each_button(notebook, answer):
@@ -273,6 +285,9 @@ def test_the_magics_allow_deny_forget_and_list(desk):
     kernel.run("%copilot_allow --forget").ok()
     shown = " ".join(kernel.run("%copilot_allow").ok().shown.split())
     assert shown.count("asks first") == 5
+    kernel.run("%config Copilot.allow = []").ok()
+    shown = " ".join(kernel.run("%copilot_allow").ok().shown.split())
+    assert "read allowed in the notebook's folder and Copilot.folders" in shown
     assert kernel.complete("%copilot_allow ru") == ["run_python"]
     assert kernel.complete("%copilot_deny run_python i") == ["insert_cell"]
     assert kernel.complete("%copilot_allow --") == ["--forget"]
@@ -284,3 +299,15 @@ def test_the_magics_allow_deny_forget_and_list(desk):
         error = two_lines(kernel.run(wrong), "BadInputError")
         assert words in error
         assert "run_python, insert_cell, shell, write, read, url" in error
+
+
+@pytest.mark.campaign
+def test_nobody_is_asked_about_nothing(desk):
+    kernel = desk.notebook()
+    nothing = [("run_python", {"code": ""}), ("insert_cell", {"source": ""})]
+    calls = [Reply(tool=tool, arguments=json.dumps(arguments)) for tool, arguments in nothing]
+    desk.model.will(*calls, "Well.")
+    result = kernel.run("%%copilot\nDo nothing").ok()
+    assert [list(o["data"]) for o in result.displays] == [["text/plain", "text/html"]]
+    told = [m["content"] for m in desk.model.requests[-1].messages if m["role"] == "tool"]
+    assert ["needs the argument" in text for text in told] == [True, True]

@@ -106,6 +106,40 @@ def test_stop_in_mid_stream_leaves_the_partial_answer_marked(desk_of, notebook):
     assert runtime_of(notebook) == runtime
 
 
+def test_stop_of_a_synchronous_question_in_an_awaited_cell(desk_of, notebook):
+    """There the kernel hands the signal to its loop, which the question holds up."""
+    desk_of.model.will(Reply(hang=True))
+    asked = notebook.start(
+        f"import asyncio, copilot_jupyter\nawait asyncio.sleep(0)\ncopilot_jupyter.ask({SECRET!r})"
+    )
+    desk_of.model.wait_for(1)
+    stopped(notebook, asked)
+    leaves_no_trace(desk_of, notebook)
+
+
+def test_a_task_that_is_cancelled_withdraws_its_prompt_and_leaves_the_kernel_alone(
+    desk_of, notebook
+):
+    pid = notebook.pid
+    desk_of.model.will(Reply(hang=True))
+    ask_async = f"task = asyncio.create_task(copilot_jupyter.ask_async({SECRET!r}))"
+    notebook.run(f"import asyncio, copilot_jupyter\n{ask_async}\nawait asyncio.sleep(0.1)").ok()
+    desk_of.model.wait_for(1)
+    said = two_lines(notebook.run("%copilot_release"), "SessionInUseError")
+    assert "is answering a question of this kernel" in said
+    notebook.run("task.cancel()\nawait asyncio.wait([task])").ok()
+    assert notebook.run("task.cancelled()").ok().shown == "True"
+    leaves_no_trace(desk_of, notebook)
+    desk_of.model.will(Reply(hang=True), Reply(hang=True))
+    both = ", ".join(f"copilot_jupyter.ask_async({SECRET + n!r})" for n in "12")
+    asked = begun(notebook, f"await asyncio.gather({both})")
+    desk_of.model.wait_for(3)
+    pressed_stop(notebook, asked)
+    asked.failed()
+    leaves_no_trace(desk_of, notebook)
+    assert notebook.pid == pid
+
+
 def test_stop_while_the_provider_is_tried_again(desk_of, notebook):
     runtime = runtime_of(notebook)
     desk_of.model.will(*[Reply(status=503)] * 6)

@@ -179,6 +179,85 @@ def test_calls_are_lines_of_the_answer_and_survive_a_rebuild(desk, notebook):
     assert desk.model.requests[-1].messages[3]["content"].strip() == "42"
 
 
+SHOWS = """
+import sys
+from IPython.display import HTML, display, update_display
+print('begun')
+print('careful', file=sys.stderr)
+display(HTML('<b>bold</b>'))
+display({'image/png': PNG, 'text/plain': 'a dot'}, raw=True, display_id='dot')
+display('first', display_id='line')
+update_display('second', display_id='line')
+6 * 7
+"""
+
+
+def test_what_code_has_shown_is_shown_again(desk, notebook):
+    notebook.run(f"%copilot_resume shows --create\nPNG = {base64.b64encode(PNG).decode()!r}").ok()
+    desk.model.will(calls("run_python", code=SHOWS), "All of it.")
+    cell = ask(notebook, "Show").ok().cell
+    before = [{**o, "metadata": None} for o in cell.outputs]
+    assert [o.get("text") for o in before if o["output_type"] == "stream"] == [
+        "begun\n",
+        "careful\n",
+    ]
+    notebook.save()
+    reloaded(notebook, notebook.restart)
+    after = notebook.run_cell(cell).ok().cell.outputs
+    assert [{**o, "metadata": None} for o in after] == before
+    assert len(desk.model.requests) == 2
+    # Rebuilt from the notebook's file, which may be anybody's, it has no HTML of that.
+    notebook.shutdown()
+    shutil.rmtree(desk.store.sessions / "shows")
+    desk.opened(notebook)
+    again = notebook.run_cell(cell).ok()
+    assert len(desk.model.requests) == 2
+    shown = [sorted(o["data"]) for o in again.displays if "copilot_jupyter" not in o["metadata"]]
+    assert ["image/png", "text/plain"] in shown
+    assert ["text/html", "text/plain"] not in shown
+    assert "<b>bold" not in again.html
+    assert {"careful", "'second'", "42"} <= set(again.shown.split() + again.stderr.split())
+
+
+def test_code_that_clears_the_cell_leaves_the_answer(desk, notebook):
+    code = "from IPython.display import clear_output\nprint('one')\nclear_output({})\nprint('two')"
+    cells = []
+    for wait in ("", "wait=True"):
+        desk.model.will(
+            Reply("Wait.", tool="run_python", arguments=json.dumps({"code": code.format(wait)})),
+            "Counted.",
+        )
+        cell = ask(notebook, f"Count {wait}").ok().cell
+        assert "Counted." in cell.outputs[-1]["data"]["text/plain"]
+        assert [o["text"] for o in cell.outputs if o["output_type"] == "stream"] == ["two\n"]
+        cells.append(cell)
+    notebook.save()
+    for cell in cells:
+        again = notebook.run_cell(cell).ok()
+        assert "Counted." in again.shown
+        assert "one" not in again.text
+
+
+@pytest.mark.campaign
+def test_code_of_the_model_leaves_the_kernel_and_its_warnings_as_they_are(desk, notebook):
+    """One kernel: `exit()` ends the code only, and the shield's rules swallow no warning."""
+    pid = notebook.pid
+    desk.model.will(calls("run_python", code="before = 1\nexit()\nafter = 1"), "It ended.")
+    ask(notebook, "Leave").ok()
+    assert "SystemExit" in told(desk)
+    assert notebook.run("before, 'after' in globals()").ok().shown == "(1, False)"
+    assert notebook.pid == pid
+    warned = notebook.run("import warnings\nwarnings.warn('mind the gap')").ok()
+    assert "mind the gap" in warned.stderr
+    code = "import copilot_jupyter\ncopilot_jupyter.ask('And you?')"
+    desk.model.will(calls("run_python", code=code), "No.")
+    result = ask(notebook, "Ask").ok()
+    assert result.stderr.splitlines() == [
+        "Code that the model runs cannot ask Copilot.",
+        "Ask in a cell of your own.",
+    ]
+
+
 @pytest.mark.campaign
 def test_tools_are_off_where_the_cell_or_the_setting_says_so(desk, notebook):
     notebook.run("%%copilot --no-tools\nHi").ok()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from drivers import NotebookKernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from scripted_model import ScriptedModel
+from scripted_model import Reply, ScriptedModel
 
 from copilot_jupyter.conversation import transcript
 from copilot_jupyter.state.store import Store
@@ -61,32 +62,44 @@ class Machine:
         return [turn.prompt for turn in transcript.turns(Store(self.home).journal("live").events)]
 
 
+def answered_live(folder, program, cells, replies):
+    """Run cells as a person does in JupyterLab, and return where notebook and session lie."""
+    machine = Machine(folder / "work", folder / "home", {})
+    with ScriptedModel() as model:
+        model.will(*replies)
+        env = {
+            **model.environment(),
+            "COPILOT_HOME": str(machine.home),
+            "COPILOT_CLI_PATH": program,
+            "COPILOT_JUPYTER_ALLOW": "run_python",
+        }
+        with NotebookKernel(machine.path, answers=[], env=env) as notebook:
+            for source in cells:
+                notebook.run(source).ok()
+            notebook.save()
+            notebook.run("%copilot_export live.copilot.jsonl").ok()
+    return machine
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, runtime_program):
     """The notebook as JupyterLab leaves it after its first run, its session and its bundle."""
     folder = tmp_path_factory.mktemp("live")
-    machine = Machine(folder / "work", folder / "home", {})
-    with ScriptedModel() as model:
-        model.will(*ANSWERS)
-        env = {
-            **model.environment(),
-            "COPILOT_HOME": str(machine.home),
-            "COPILOT_CLI_PATH": runtime_program,
-        }
-        with NotebookKernel(machine.path, answers=[], env=env) as notebook:
-            for source in CELLS:
-                notebook.run(source).ok()
-            notebook.save()
-            notebook.run("%copilot_export live.copilot.jsonl").ok()
-    assert len(machine.prompts) == len(model.requests) == TURNS
+    machine = answered_live(folder, runtime_program, CELLS, ANSWERS)
+    assert len(machine.prompts) == TURNS
     return machine
 
 
 @pytest.fixture
 def machine(written, tmp_path):
     """The same in a place of this test's own."""
+    return elsewhere(written, tmp_path)
+
+
+def elsewhere(written, tmp_path):
+    """Copy a machine's notebook and session to another place."""
     made = Machine(tmp_path / "work", tmp_path / "home", {})
-    made.folder.mkdir()
+    made.folder.mkdir(parents=True)
     shutil.copy(written.path, made.path)
     shutil.copytree(written.home, made.home)
     index = Store(made.home).folder("live") / "client-metadata.json"
@@ -214,6 +227,19 @@ def test_that_strict_test_can_fail(machine):
     nbformat.write(notebook, machine.path)
     output = nbval(machine, fails=True)
     assert f"1 failed, {len(CELLS) - 1} passed" in output
+
+
+@pytest.mark.campaign
+def test_a_cell_whose_turn_ran_code_is_a_strict_test_too(tmp_path, runtime_program):
+    code = "import sys\nprint('begun')\nprint('careful', file=sys.stderr)\ndisplay([1])\n6 * 7"
+    replies = [Reply(tool="run_python", arguments=json.dumps({"code": code})), "It is 42."]
+    cells = [BIND, "%%copilot\nCompute it", "%%copilot\nAnd then?"]
+    live = answered_live(tmp_path / "live", runtime_program, cells, replies)
+    machine = elsewhere(live, tmp_path / "copy")
+    assert "3 passed" in nbval(machine)
+    shutil.rmtree(machine.home)  # then the notebook's own turns and outputs are enough
+    done = by_nbclient(machine)
+    assert outputs(done)[1:] == outputs(nbformat.read(machine.path, as_version=4))[1:]
 
 
 def test_a_committed_bundle_is_enough_for_a_strict_test(provided, written):

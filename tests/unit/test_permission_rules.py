@@ -385,17 +385,41 @@ def test_a_long_detail_is_cut_where_everybody_sees_it(asking, monkeypatch):
     assert sent["detail"] == (
         "a" * HEAD + "\n\n[… 1,234 characters in the middle are not shown …]\n\n" + "c" * TAIL
     )
-    assert "13,234 characters; 1,234 characters in the middle are not shown." in sent["size"]
+    assert sent["size"] == "1 line, 13,234 characters"
+    assert sent["left_out"] == "1,234 characters in the middle are not shown"
+    assert f"{sent['size']}; {sent['left_out']}." in asking.outputs[0]["text/plain"]
 
 
-def test_what_has_to_be_scrolled_says_so(asking, monkeypatch):
+def test_the_size_and_what_all_further_ones_are(asking, monkeypatch):
     page(asking, monkeypatch, "deny")
     asking.decide(Wish("run_python", "pass\n" * 40 + "evil()"))
-    asking.decide(Wish("run_python", "pass"))
+    asking.decide(Wish("shell", "ls"))
     first, second = (buttons.sent[0] for buttons in asking.buttons)
-    assert first["size"] == "41 lines, 206 characters; scroll to see all of it."
-    assert second["size"] == ""
-    assert "until the kernel restarts" in second["hint"]
+    assert (first["size"], first["left_out"]) == ("41 lines, 206 characters", "")
+    assert "all further code, until the kernel restarts" in first["hint"]
+    assert "all further commands, in this notebook, until %copilot_deny shell" in second["hint"]
+    assert "scroll" not in asking.outputs[0]["text/plain"]  # a console shows all of it
+
+
+@given(st.text(), st.sampled_from(["python", "bash", "diff", "markdown", ""]))
+def test_a_detail_in_colours_is_the_same_text(text, language):
+    asked = module._question(Wish("shell", text, language=language))
+    assert "".join(piece for _, piece in asked["pieces"]) == asked["detail"]
+
+
+def test_code_is_in_colours():
+    asked = module._question(Wish("run_python", "if 1: # no\n    'a'", language="python"))
+    kinds = [(kind, piece) for kind, piece in asked["pieces"] if kind]
+    assert kinds == [
+        ("keyword", "if"),
+        ("number", "1"),
+        ("comment", "# no"),
+        ("string", "'"),
+        ("string", "a"),
+        ("string", "'"),
+    ]
+    asked = module._question(Wish("write", "a\n\n-old\n+new", language="diff"))
+    assert [kind for kind, _ in asked["pieces"] if kind] == ["removed", "added"]
 
 
 def test_the_line_that_stays_shows_no_secret(monkeypatch):

@@ -6,6 +6,8 @@ import _thread
 import asyncio
 import threading
 import time
+from concurrent.futures import Future
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,15 @@ import pytest
 
 from copilot_jupyter.conversation.answer import Answer
 from copilot_jupyter.errors import ProviderError, TurnInterrupted
-from copilot_jupyter.events import Notice, Progress, TextDelta, ToolStarted, TurnRetry
+from copilot_jupyter.events import (
+    Notice,
+    Progress,
+    TextDelta,
+    ToolAnswer,
+    ToolAsked,
+    ToolStarted,
+    TurnRetry,
+)
 from copilot_jupyter.garbage import uncollected
 from copilot_jupyter.notebook import turn as module
 from copilot_jupyter.notebook.display import painters
@@ -97,14 +107,14 @@ class Script:
         return ANSWER
 
 
-def run_sync(loop: LoopThread, ask: Any, painter: Any) -> Answer:
-    return drive_sync(lambda waker: steps(loop, ask, painter, waker, HELPER))
+def run_sync(loop: LoopThread, ask: Any, painter: Any, helper: Any = HELPER) -> Answer:
+    return drive_sync(lambda waker: steps(loop, ask, painter, waker, helper))
 
 
-def run_awaited(loop: LoopThread, ask: Any, painter: Any) -> Answer:
+def run_awaited(loop: LoopThread, ask: Any, painter: Any, helper: Any = HELPER) -> Answer:
     async def cell() -> Any:
         try:
-            return await drive(lambda waker: steps(loop, ask, painter, waker, HELPER))
+            return await drive(lambda waker: steps(loop, ask, painter, waker, helper))
         except TurnInterrupted as error:  # asyncio would not let a KeyboardInterrupt through
             return error
 
@@ -393,6 +403,31 @@ def test_a_painter_that_fails_stops_the_turn(loop):
     assert eventually(lambda: ask.cancelled)
 
 
+@both_drivers
+def test_a_tool_may_wait_once_more_while_an_error_passes_through_it(loop, run):
+    """Such as code with a task group, whose end waits for its tasks."""
+
+    class Passing:
+        def answer(self, asked: ToolAsked) -> Any:
+            try:
+                yield failing()
+            except RuntimeError:
+                with suppress(RuntimeError):
+                    yield failing()
+            asked.answer.set_result(ToolAnswer("done"))
+
+    async def failing() -> None:
+        raise RuntimeError
+
+    async def asks(emit: Any) -> Answer:
+        asked = ToolAsked("run_python", {}, Future())
+        emit(asked)
+        assert (await asyncio.wrap_future(asked.answer)).text == "done"
+        return ANSWER
+
+    assert run(loop, asks, Notes(), Passing()) is ANSWER
+
+
 # -- the stop button --------------------------------------------------------------------------
 
 
@@ -663,7 +698,7 @@ def test_a_terminal_gets_only_what_is_new(capsys):
     painter.show("Hello", "", 0.0)
     painter.note("read on")
     painter.finish(ANSWER)
-    assert capsys.readouterr().out == "Hello(read on)\n there\n"
+    assert capsys.readouterr().out == "Hello\n(read on)\n there\n"
 
 
 def test_a_terminal_shows_a_retry_once_and_the_answer_anew(capsys):

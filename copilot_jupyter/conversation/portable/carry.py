@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from copilot_jupyter.conversation import transcript
+from copilot_jupyter.conversation.stored import outputs
 from copilot_jupyter.conversation.stored.records import (
     FILE,
     Record,
@@ -153,6 +154,8 @@ def go_on(store: Store, session_id: str, turns: Sequence[EmbeddedTurn]) -> None:
     store.append(session_id, events)
     path = file_of(store, session_id)
     records = [*read_records(path), *_records(turns)]
+    for turn in turns:
+        outputs.keep(store, session_id, turn.event, turn.outputs)
     with store.disk_errors():
         path.parent.mkdir(mode=0o700, exist_ok=True)
         data = store.journal_path(session_id).read_bytes()
@@ -258,11 +261,14 @@ def _make(
     metadata: dict[str, str] | None = None,
 ) -> None:
     events = transcribe.events_of(session_id, turns, folder)
-    stored = lines(with_spans(journal_bytes(events), _records(turns)))
+    files = {FILE: lines(with_spans(journal_bytes(events), _records(turns)))}
+    files |= {
+        name: outputs.to_bytes(turn.outputs)
+        for turn in turns
+        if turn.outputs and (name := outputs.name_of(turn.event))
+    }
     name = " ".join(turns[0].prompt.split())[:100]
-    store.make(
-        session_id, events, folder=folder, name=name, metadata=metadata, files={FILE: stored}
-    )
+    store.make(session_id, events, folder=folder, name=name, metadata=metadata, files=files)
 
 
 def _records(turns: Iterable[EmbeddedTurn]) -> Iterator[Record]:

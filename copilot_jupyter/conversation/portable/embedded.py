@@ -26,6 +26,7 @@ from . import notebook_file
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from copilot_jupyter.conversation.stored.outputs import Output
     from copilot_jupyter.events import Turn
 
 #: Version of the embedding.
@@ -88,6 +89,8 @@ class EmbeddedTurn:
         The cell's id, "" in a file without ids.
     whole : bool
         Whether the cell is one ``%%copilot``.
+    outputs : tuple of dict
+        What the cell shows beside the answer, as far as that can run nothing in a page.
     """
 
     session: str
@@ -107,6 +110,7 @@ class EmbeddedTurn:
     source: str = ""
     cell_id: str = ""
     whole: bool = False
+    outputs: tuple[Output, ...] = ()
 
     @property
     def moment(self) -> datetime:

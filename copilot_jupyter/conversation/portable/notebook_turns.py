@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from copilot_jupyter.conversation.binding import our_metadata
+from copilot_jupyter.conversation.stored.outputs import display_data, is_output, stream
 from copilot_jupyter.errors import BadInputError
 
 from . import embedded, notebook_file
@@ -14,11 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from copilot_jupyter.conversation.stored.outputs import Output
+
     from .embedded import EmbeddedTurn
 
 #: Bytes that a search through a folder reads in all; older notebooks are not searched. It
 #: holds up a cell, and a folder may hold hundreds of notebooks full of images.
 _SEARCHED = 500 * 1024 * 1024
+#: What shows a value without running anything in the page.
+_HARMLESS = ("text/plain", "image/png", "image/jpeg")
 
 
 def read(path: Path) -> tuple[EmbeddedTurn, ...]:
@@ -124,11 +130,32 @@ def _newest_first(folder: Path) -> list[tuple[Path, int]]:
 def _turns(data: bytes, name: str) -> Iterator[EmbeddedTurn]:
     for position, cell, outputs in notebook_file.code_cells(notebook_file.parsed(data, name)):
         source = notebook_file.text(cell.get("source")) or ""
+        whole = source.lstrip().startswith("%%copilot")
         for output in outputs:
             turn = embedded.turn_of(output, position, name)
             if turn is not None:
-                yield replace(
-                    turn,
-                    cell_id=str(cell.get("id") or ""),
-                    whole=source.lstrip().startswith("%%copilot"),
-                )
+                beside = tuple(_harmless(outputs)) if whole and turn.uses else ()
+                yield replace(turn, cell_id=str(cell.get("id") or ""), whole=whole, outputs=beside)
+
+
+def _harmless(outputs: Iterable[Any]) -> Iterator[Output]:
+    """Yield what a cell shows beside its answer, without what could run in a page.
+
+    The file may be anybody's, and what is shown of it again counts as this kernel's output.
+    """
+    for output in outputs:
+        if not isinstance(output, dict) or our_metadata(output) is not None:
+            continue
+        if output.get("output_type") == "stream":
+            text = notebook_file.text(output.get("text"))
+            found = stream(str(output.get("name")), text) if text else {}
+        else:
+            data = output.get("data") if output.get("output_type") == "display_data" else None
+            shown = {
+                kind: value
+                for kind in _HARMLESS
+                if isinstance(data, dict) and (value := notebook_file.text(data.get(kind)))
+            }
+            found = display_data(shown) if shown else {}
+        if is_output(found):
+            yield found

@@ -13,7 +13,7 @@ from copilot_jupyter.garbage import uncollected
 from copilot_jupyter.state.files import write_whole
 from copilot_jupyter.state.journal import USER_MESSAGE, parse_journal
 
-from . import records
+from . import outputs, records
 from .question import content_of, key_of
 from .spans import is_prompt_line, prompt_lines, scan, with_spans
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from copilot_jupyter.events import Turn
     from copilot_jupyter.state.store import Store
 
+    from .outputs import Output
     from .question import Question
     from .records import Record
 
@@ -96,12 +97,15 @@ class Stored:
         Event id of the turn before, "" for the first.
     values : dict
         Digests of the values that were sent, by name.
+    outputs : tuple of dict
+        What its cell has shown beside the answer, as nbformat has it.
     """
 
     turn: Turn
     key: str
     parent: str = ""
     values: dict[str, str] = field(default_factory=dict)
+    outputs: tuple[Output, ...] = ()
 
 
 class TurnIndex:
@@ -166,7 +170,9 @@ class TurnIndex:
         usage = Usage(*record.usage, record.cost) if record is not None else turn.usage
         before = self.entries[entry.number - 2].event if entry.number > 1 else ""
         turn = replace(turn, number=entry.number, usage=usage)
-        return Stored(turn, entry.key, before, record.values if record is not None else {})
+        values = record.values if record is not None else {}
+        shown = outputs.read(self._store, self._id, entry.event) if turn.uses else ()
+        return Stored(turn, entry.key, before, values, shown)
 
     def turn(self, entry: Entry) -> Turn | None:
         """Read one turn back, answered or not."""

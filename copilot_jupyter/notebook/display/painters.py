@@ -43,9 +43,14 @@ class CellPainter:
         """Show one line beside the answer."""
         _display(render.plain_bundle(line))
 
+    def begin_anew(self) -> None:
+        """Draw below what is there: the output that grew is gone from the cell."""
+        self._handle = None
+
     def finish(self, answer: Answer) -> None:
         """Draw the stored answer."""
         self._draw(render.answer_bundle(answer), answer)
+        show_again(answer)
 
     def _draw(self, bundle: render.Bundle, answer: Answer | None) -> None:
         metadata = self._metadata(answer)
@@ -63,6 +68,7 @@ class TerminalPainter:
     def __init__(self) -> None:
         self._written = ""
         self._remark = ""
+        self._line_is_begun = False
 
     def show(self, text: str, remark: str, elapsed: float | None = None) -> None:
         """Write what is new."""
@@ -72,22 +78,28 @@ class TerminalPainter:
         self._write(text[len(self._written) :])
         self._written = text
         if remark and remark != self._remark:
-            self._write(f"{'' if not text else chr(10)}({remark})\n")
+            self.note(remark)
         self._remark = remark
         if elapsed is None and text and not remark:
             self._write("\n")
 
     def note(self, line: str) -> None:
-        """Write one line."""
-        self._write(f"({line})\n")
+        """Write one line, below what stands there."""
+        self._write(f"{chr(10) if self._line_is_begun else ''}({line})\n")
+
+    def begin_anew(self) -> None:
+        """Go on: a terminal keeps what was written."""
 
     def finish(self, answer: Answer) -> None:
         """Write the rest of the stored answer."""
         self.show(answer.text, "", 0)
         self._write("\n")
+        show_again(answer)
 
     def _write(self, text: str) -> None:
         # A terminal obeys control characters: titles, colours, what stands above.
+        if text:
+            self._line_is_begun = not text.endswith("\n")
         sys.stdout.write(harmless(text))
         sys.stdout.flush()
 
@@ -111,8 +123,23 @@ class NoPainter:
         """Show the line."""
         self._say(line)
 
-    def finish(self, answer: Answer) -> None:
+    def begin_anew(self) -> None:
         """Draw nothing."""
+
+    def finish(self, answer: Answer) -> None:
+        """Draw nothing but what the code of a replayed turn has shown."""
+        show_again(answer)
+
+
+def show_again(answer: Answer) -> None:
+    """Show what the code of a replayed turn has shown: it is not run again."""
+    if not answer.replayed or answer.stored is None:
+        return
+    for output in answer.stored.outputs:
+        if output["output_type"] == "stream":
+            print(output["text"], end="", file=getattr(sys, output["name"]))
+        else:
+            _display(output["data"], metadata=output["metadata"])
 
 
 def _display(bundle: render.Bundle, **options: Any) -> Any:

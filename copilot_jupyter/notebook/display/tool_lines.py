@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from copilot_jupyter.events import ToolUse
 
 _STATUS = {"success": "", "denied": " · denied", "": " · stopped"}
+#: Arguments that say what a call is about, those that tell more first.
+_TELLING = ("path", "command", "code", "source", "name", "url", "pattern")
 #: Said where code ran.
 RAN = "ran code, which a replay does not"
 
@@ -42,10 +44,11 @@ def _line(use: ToolUse) -> str:
 
 def _about(use: ToolUse) -> str:
     """Return a few words about the call, such as the variable's name."""
-    values = [value for value in use.arguments.values() if isinstance(value, str) and value]
-    if len(values) != 1:
+    values = {n: value for n, value in use.arguments.items() if isinstance(value, str) and value}
+    telling = next(filter(values.__contains__, _TELLING), next(iter(values), ""))
+    if not telling or (telling not in _TELLING and len(values) > 1):
         return ""
-    lines = values[0].strip().splitlines() or [""]
+    lines = values[telling].strip().splitlines() or [""]
     first = lines[0] if len(lines[0]) <= 60 else f"{lines[0][:59]}…"
     more = f" (+{len(lines) - 1} lines)" if len(lines) > 1 else ""
     return f" · <code>{render.quoted(first)}</code>{more}"

@@ -17,14 +17,16 @@ from traceback import format_exception_only
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from copilot_jupyter.conversation.grants import Wish
+from copilot_jupyter.conversation.stored.outputs import display_data
 from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.events import NO_TOOLS, LeaveAsked, Offer, Tool, ToolAnswer, ToolAsked
+from copilot_jupyter.notebook.display import render
 from copilot_jupyter.settings import BUILTIN_TOOLS, KERNEL_TOOLS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
 
-    from copilot_jupyter.notebook.magics.desk import Desk
+    from copilot_jupyter.notebook.desk import Desk
     from copilot_jupyter.notebook.tools.permissions import Permissions
 
     #: What a tool gives, or the steps to it: a tool that asks or runs takes time.
@@ -89,12 +91,10 @@ class Tools:
     Parameters
     ----------
     desk : Desk
-
     """
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._offered_in = -1
         self._uses: dict[str, Callable[[dict[str, Any], ToolAsked], Using]] = {
             "list_variables": self._list_variables,
             "inspect_variable": self._inspect_variable,
@@ -170,10 +170,12 @@ class Tools:
 
     # -- leave -----------------------------------------------------------------------------
 
-    def _decide(self, wish: Wish) -> Generator[None, None, str]:
+    def _decide(self, wish: Wish, asked: ToolAsked | LeaveAsked) -> Generator[None, None, str]:
         """Return "" for yes, else what the model is told."""
         session, notebook_id = self._desk.notebook.held()
         decision = yield from self.permissions.decide(wish, session, notebook_id)
+        if self.permissions.line:
+            asked.outputs.append(display_data(render.plain_bundle(self.permissions.line)))
         if decision.allows:
             return ""
         return f"Not done: {decision.value}. Do not try it again unless the user says so."
@@ -189,7 +191,8 @@ class Tools:
             standing = self.permissions.standing("read", *self._desk.notebook.held())
             if asked.kind == "read" and standing is not False:  # named in Copilot.tools
                 return ""
-        return (yield from self._decide(Wish(asked.kind, asked.detail)))
+        language = {"shell": "bash", "write": "diff"}.get(asked.kind, "")
+        return (yield from self._decide(Wish(asked.kind, asked.detail, language=language), asked))
 
     def _is_inside(self, path: Path) -> bool:
         desk = self._desk
@@ -221,34 +224,34 @@ class Tools:
         from copilot_jupyter.notebook.tools.run_python import run_python
 
         code = arguments["code"]
-        if refusal := (yield from self._decide(Wish("run_python", code))):
+        if refusal := (yield from self._decide(Wish("run_python", code, language="python"), asked)):
             return ToolAnswer(refusal, "denied")
         asked.began = True
         token = _running.set(True)
         try:
-            text, whole = yield run_python(self._desk.shell, code)
+            ran = yield run_python(self._desk.shell, code)
         finally:
             _running.reset(token)
-        return ToolAnswer(text or "It ran, and printed nothing.", "success" if whole else "failure")
+        if ran.cleared:
+            asked.cleared = True
+            asked.outputs.clear()
+        asked.outputs.extend(ran.outputs)
+        status = "success" if ran.whole else "failure"
+        return ToolAnswer(ran.text or "It ran, and printed nothing.", status)
 
     def _insert_cell(self, arguments: dict[str, Any], asked: ToolAsked) -> Steps:
         source, kind = arguments["source"], arguments.get("kind") or "code"
         if kind not in ("code", "markdown"):
             return ToolAnswer(f"A cell is 'code' or 'markdown', not {kind!r}.", "rejected")
-        if refusal := (yield from self._decide(Wish("insert_cell", source))):
+        as_is = ("", "python") if kind == "code" else ("A Markdown cell", "markdown")
+        if refusal := (yield from self._decide(Wish("insert_cell", source, *as_is), asked)):
             return ToolAnswer(refusal, "denied")
         asked.began = True
         if (yield from self._desk.lab.insert_cell(source, kind=kind)):
             return ToolAnswer("Inserted.")
-        front_end = self._desk.front_end
-        first = self._offered_in != front_end.execution_count  # of several the last one would win
-        if kind == "code" and first and front_end.offer_cell(source):
-            self._offered_in = front_end.execution_count
+        if kind == "code" and self._desk.front_end.offer_cell(source):
             return ToolAnswer("Inserted; this front end takes no second one in this turn.")
-        why = "a second cell" if not first else "it"
-        return ToolAnswer(
-            f"This front end cannot insert {why}; show it in your answer.", "rejected"
-        )
+        return ToolAnswer("This front end cannot insert it; show it in your answer.", "rejected")
 
 
 def _give(future: Future[T], value: T) -> None:
@@ -272,7 +275,7 @@ def _checked(tool: Tool, arguments: Any) -> dict[str, Any]:
         raise CopilotError(f"{tool.name} has no argument {strange[0]!r}.", f"It has {[*known]}.")
     for name in known:
         value = arguments.get(name)
-        if value is None and name in tool.parameters["required"]:
+        if value in (None, "") and name in tool.parameters["required"]:
             raise CopilotError(f"{tool.name} needs the argument {name!r}.", "")
         if value is not None and not isinstance(value, str):
             raise CopilotError(f"The argument {name!r} of {tool.name} has to be a string.", "")

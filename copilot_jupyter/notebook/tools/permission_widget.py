@@ -26,7 +26,8 @@ class PermissionButtons(anywidget.AnyWidget):
     Parameters
     ----------
     question : dict
-        What the page shows: "title", "summary", "detail", "size" and "hint", all text.
+        What the page shows: "title", "summary", "size", "left_out" and "hint", all text, and
+        "pieces", the detail as pairs of a kind, for its colour, and a text.
     answers : container of str
         The answers that count.
 
@@ -39,7 +40,7 @@ class PermissionButtons(anywidget.AnyWidget):
     _esm = _HERE / "permissions.js"
     _css = _HERE / "permissions.css"
 
-    def __init__(self, question: dict[str, str], answers: Container[str]) -> None:
+    def __init__(self, question: dict[str, Any], answers: Container[str]) -> None:
         super().__init__()
         self.answer: str | None = None
         self._question = question

@@ -4,6 +4,7 @@
 const PING = 300, SILENCE = 8000; // ms between two tries; without an answer of the kernel
 const GUARD = 600; // ms in which nothing can be allowed: the buttons came under a pointer or a key
 const ANSWERS = [["once", "Allow once"], ["session", "Allow for this session"], ["deny", "Deny"]];
+const RESTARTED = "The kernel was restarted: nobody waits for an answer any more. Run the cell again.";
 let views = 0;
 
 const make = (parent, tag, name, text) => {
@@ -16,7 +17,9 @@ const make = (parent, tag, name, text) => {
 
 function render({ model, el }) {
   const view = `cjq-${Date.now().toString(36)}-${++views}`;
-  let answer = "", asked = false, silence = 0, guard = 0;
+  let answer = "", asked = false, over = false, silence = 0, guard = 0;
+  let about = {}; // what is asked
+  let cell = null; // Lab's, while the focus is in here
 
   const root = make(el, "section", "cjq");
   root.setAttribute("role", "alertdialog");
@@ -56,7 +59,7 @@ function render({ model, el }) {
   const enable = on => { for (const key in buttons) buttons[key].disabled = !on; };
 
   function decide(key) {
-    if (answer || !asked) return;
+    if (answer || !asked || over) return;
     answer = key;
     clearTimeout(guard);
     enable(false);
@@ -69,15 +72,24 @@ function render({ model, el }) {
     }, SILENCE);
   }
 
+  function measure() {
+    const scrolls = detail.scrollHeight > detail.clientHeight;
+    const note = about.left_out || (scrolls && "scroll to see all of it");
+    size.textContent = `${about.size}; ${note}.`;
+    size.hidden = !note;
+  }
+  const measuring = new ResizeObserver(measure);
+  measuring.observe(detail);
+
   const received = message => {
     if (!message || message.op !== "question" || message.view !== view || asked) return;
     asked = true;
+    about = message;
     root.hidden = false;
     summary.textContent = message.summary;
     summary.hidden = !message.summary;
-    detail.textContent = message.detail;
-    size.textContent = message.size;
-    size.hidden = !message.size;
+    for (const [kind, text] of message.pieces) make(detail, "span", kind && `cjq-${kind}`, text);
+    measure();
     hint.textContent = message.hint;
     title.textContent = message.title;
     guard = setTimeout(() => enable(true), GUARD);
@@ -86,6 +98,20 @@ function render({ model, el }) {
     if (top >= 0 && top < window.innerHeight) root.scrollIntoView({ block: "nearest" });
   };
   model.on("msg:custom", received);
+
+  const restarted = () => {
+    over = true;
+    clearTimeout(silence);
+    clearTimeout(guard);
+    clearInterval(telling);
+    bar.hidden = hint.hidden = true;
+    status.textContent = RESTARTED;
+  };
+  model.on("comm_live_update", restarted); // ipywidgets: the comm went with the kernel
+
+  // The focus stays near when the answered question is taken away: Lab's keys go on working.
+  root.addEventListener("focusin", () => { cell = root.closest(".jp-Cell"); });
+  root.addEventListener("focusout", event => { if (event.relatedTarget) cell = null; });
 
   root.addEventListener("keydown", event => {
     event.stopPropagation();
@@ -101,7 +127,10 @@ function render({ model, el }) {
     clearInterval(telling);
     clearTimeout(silence);
     clearTimeout(guard);
+    measuring.disconnect();
     model.off("msg:custom", received);
+    model.off("comm_live_update", restarted);
+    if (document.activeElement === document.body) cell?.focus();
   };
 }
 

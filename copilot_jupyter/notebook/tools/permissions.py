@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from copilot_jupyter.conversation.grants import UNTIL_RESTART, Decision
+from copilot_jupyter.conversation.words import counted
 from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.notebook.display import render
-from copilot_jupyter.notebook.magics.desk import interruptible
+from copilot_jupyter.notebook.interrupts import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 READY = 2.0
 #: Characters that are shown of what is asked: from its beginning, and from its end.
 HEAD, TAIL = 9000, 3000
-#: What is seen without scrolling, in lines and, where these are wrapped, in characters.
-_LINES, _CHARACTERS = 10, 600
 #: Characters of the one line that stays.
 _LINE = 120
 #: How often somebody may mistype the answer.
@@ -46,13 +45,13 @@ _TYPED = {
     **dict.fromkeys(("s", "session"), Decision.SESSION),
     **dict.fromkeys(("", "n", "no", "d", "deny"), Decision.DENIED),
 }
-_ASKS_TO = {
-    "run_python": "run this code in the kernel",
-    "insert_cell": "insert this cell into the notebook",
-    "shell": "run this command",
-    "write": "write this file",
-    "read": "read this file",
-    "url": "fetch this address",
+#: What a tool asks to do, and what it may do unasked once it is allowed for the session.
+_WORDS = {
+    "run_python": ("run this code in the kernel", "code"),
+    "insert_cell": ("insert this cell into the notebook", "cells"),
+    "shell": ("run this command", "commands"),
+    "write": ("write this file", "files"),
+    "url": ("fetch this address", "addresses"),
 }
 #: Printable, and seen as nothing at all: Hangul fillers and the empty Braille pattern.
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
@@ -86,6 +85,11 @@ class Permissions:
         The standing answers; "Allow for this session" adds to them.
     say : callable
         Shows one line in the running cell.
+
+    Attributes
+    ----------
+    line : str
+        What the last decision left in the cell, "" where that is nothing.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Permissions:
         self._settings = settings
         self._grants = grants
         self._say = say
+        self.line = ""
         self._execution = -1
         self._said: set[tuple[str, Decision]] = set()
         self._gave_up = self._draws_nothing = False
@@ -128,6 +133,7 @@ class Permissions:
             On the stop button; the question is taken away first.
         """
         self._begin_execution()
+        self.line = ""
         self._grants.adopt(session, notebook_id)
         standing = self.standing(wish.tool, session, notebook_id)
         if standing:
@@ -135,7 +141,7 @@ class Permissions:
         if standing is False:
             return self._refused(wish, Decision.DENIED, f"%copilot_allow {wish.tool} takes it back")
         if not self._front_end.can_ask:
-            return self._nobody(wish)
+            return self._refused(wish, Decision.NOBODY, _beforehand(wish.tool))
         if self._gave_up:  # a cell that nobody watches waits once, not for every tool
             return self._refused(wish, Decision.UNANSWERED, _beforehand(wish.tool))
         decision = yield from self._asked(wish)
@@ -156,14 +162,11 @@ class Permissions:
 
     # -- denied without a question ---------------------------------------------------------
 
-    def _nobody(self, wish: Wish) -> Decision:
-        return self._refused(wish, Decision.NOBODY, _beforehand(wish.tool))
-
     def _refused(self, wish: Wish, decision: Decision, why: str) -> Decision:
         """Say it once for each tool: a model may try it fifty times."""
         if (wish.tool, decision) not in self._said:
             self._said.add((wish.tool, decision))
-            self._say(f"{one_line(wish)} → {decision.value}. {why}.")
+            self._leave(f"{one_line(wish)} → {decision.value}. {why}.")
         return decision
 
     # -- asking ----------------------------------------------------------------------------
@@ -172,7 +175,7 @@ class Permissions:
         if self._front_end.kernel is None:
             print(_plain(wish))  # noqa: T201 -- a terminal
             decision = self._typed(wish)
-            self._say(self._outcome(wish, decision))
+            self._leave(self._outcome(wish, decision))
             return decision
         return (yield from self._in_the_cell(wish))
 
@@ -196,8 +199,13 @@ class Permissions:
             line = self._outcome(wish, decision)
             return decision
         finally:
+            self.line = line
             handle.update(render.plain_bundle(line), raw=True)
             buttons.close()
+
+    def _leave(self, line: str) -> None:
+        self.line = line
+        self._say(line)
 
     def _clicked(self, buttons: Any) -> Generator[None, None, Decision | None]:
         """Return what was clicked; None where the page draws no buttons."""
@@ -292,32 +300,56 @@ def _shown(text: str) -> str:
 
 
 def _cut(text: str) -> tuple[str, str]:
-    """Return what is shown of a detail, and a line about its size; "" where all is seen."""
-    lines = text.count("\n") + 1
-    size = f"{lines:,} lines, {len(text):,} characters"
+    """Return what is shown of a detail, and what is not; "" where that is nothing."""
     if len(text) <= HEAD + TAIL:
-        is_long = lines > _LINES or len(text) > _CHARACTERS
-        return readable(text), f"{size}; scroll to see all of it." if is_long else ""
+        return readable(text), ""
     left_out = f"{len(text) - HEAD - TAIL:,} characters in the middle are not shown"
-    shown = f"{readable(text[:HEAD])}\n\n[… {left_out} …]\n\n{readable(text[-TAIL:])}"
-    return shown, f"{size}; {left_out}."
+    return f"{readable(text[:HEAD])}\n\n[… {left_out} …]\n\n{readable(text[-TAIL:])}", left_out
 
 
-def _question(wish: Wish) -> dict[str, str]:
+def _pieces(text: str, language: str) -> list[tuple[str, str]]:
+    """Return a text in pieces, each behind its kind; "" is plain. Together they are the text."""
+    from pygments.lexers import get_lexer_by_name
+    from pygments.token import Comment, Generic, Keyword, Number, String
+
+    kinds: dict[Any, str] = {
+        Keyword: "keyword",
+        String: "string",
+        Comment: "comment",
+        Number: "number",
+        Generic.Inserted: "added",
+        Generic.Deleted: "removed",
+    }
+    lexer = get_lexer_by_name(language or "text", stripnl=False)
+    pieces = [
+        (next((name for kind, name in kinds.items() if token in kind), ""), piece)
+        for token, piece in lexer.get_tokens(f"{text}\n")  # it ends lines, the last one too
+    ]
+    if "".join(piece for _, piece in pieces) != f"{text}\n":
+        return [("", text)]
+    kind, last = pieces.pop()
+    return [*pieces, (kind, last[:-1])]
+
+
+def _question(wish: Wish) -> dict[str, Any]:
     """Return what the page shows."""
-    detail, size = _cut(wish.detail)
+    detail, left_out = _cut(wish.detail)
+    lines = counted(wish.detail.count("\n") + 1, "line")
     tool = _shown(wish.tool)
-    further = (
-        "all further code, until the kernel restarts"
+    asks_to, things = _WORDS.get(wish.tool, ("use a tool", "uses of it"))
+    until = (
+        "until the kernel restarts"
         if wish.tool in UNTIL_RESTART
-        else f"every further {tool}, in this notebook, until %copilot_deny {tool}"
+        else f"in this notebook, until %copilot_deny {tool}"
     )
     return {
-        "title": f"Copilot asks to {_ASKS_TO.get(wish.tool, 'use a tool')} ({tool})",
+        "title": f"Copilot asks to {asks_to} ({tool})",
         "summary": _shown(wish.summary),
         "detail": detail,
-        "size": size,
-        "hint": f"“For this session” allows {further}.",
+        "pieces": _pieces(detail, wish.language),
+        "size": f"{lines}, {len(wish.detail):,} characters",
+        "left_out": left_out,
+        "hint": f"“For this session” allows all further {things}, {until}.",
     }
 
 
@@ -325,9 +357,9 @@ def _plain(wish: Wish) -> str:
     """Return the question as text, for a console."""
     asked = _question(wish)
     indented = "\n".join(f"    {line}" for line in asked["detail"].split("\n"))
-    above = [f"{asked['title']}:", asked["summary"]]
+    size = f"{asked['size']}; {asked['left_out']}." if asked["left_out"] else ""
     return "\n".join(
-        [*filter(None, above), indented, *filter(None, (asked["size"],)), asked["hint"]]
+        filter(None, [f"{asked['title']}:", asked["summary"], indented, size, asked["hint"]])
     )
 
 
