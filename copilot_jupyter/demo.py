@@ -59,8 +59,8 @@ def run(*, browser: bool) -> int:
         copy_unanswered(notebook)
     print(f"Opening {notebook}. Ask, restart the kernel, ask again. Ctrl-C ends it.")
     command = [sys.executable, "-m", "jupyterlab", str(notebook)]
-    if not browser:
-        command.append("--no-browser")
+    if not browser:  # the addresses that it prints then open the notebook itself
+        command += ["--no-browser", f"--LabApp.default_url=/lab/tree/{NOTEBOOK}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # in a container; it listens on loopback, with a token
     environment = {**os.environ, "COPILOT_JUPYTER_PROVIDER": "local", "COPILOT_OFFLINE": "true"}
@@ -130,7 +130,9 @@ def _execute(path: Path, environment: dict[str, str]) -> list[str]:
     notebook = nbformat.read(path, as_version=4)
     manager = KernelManager(kernel_name="python3")
     client = NotebookClient(notebook, km=manager, timeout=_CELL_SECONDS)
-    started = {**os.environ, **environment, "JPY_SESSION_NAME": str(path)}
+    # Nothing of the person's own settings or provider decides what is seen.
+    theirs = {k: v for k, v in os.environ.items() if not k.startswith("COPILOT_")}
+    started = {**theirs, **environment, "JPY_SESSION_NAME": str(path)}
     answers = []
     quiet = subprocess.DEVNULL
     with client.setup_kernel(cwd=str(path.parent), env=started, stderr=quiet):
@@ -201,7 +203,9 @@ def _forward(url: str, body: bytes, handler: BaseHTTPRequestHandler) -> Iterator
         for name in ("Content-Type", "Authorization")
         if name in handler.headers
     }
-    with httpx.stream("POST", url, content=body, headers=headers, timeout=None) as response:  # noqa: S113 -- the turn's own stall_timeout watches
+    # No timeout: the turn's own stall_timeout watches. No proxy: it is on this machine.
+    options: dict[str, Any] = {"timeout": None, "trust_env": False}
+    with httpx.stream("POST", url, content=body, headers=headers, **options) as response:
         handler.send_response(response.status_code)
         handler.send_header("Content-Type", response.headers.get("Content-Type", ""))
         handler.end_headers()
@@ -209,9 +213,9 @@ def _forward(url: str, body: bytes, handler: BaseHTTPRequestHandler) -> Iterator
 
 
 def _provision() -> Path:
+    _need("xllamacpp", "The embedded model")
     runtime = ensure_runtime(print)
     fetch_model(print)
-    _need("xllamacpp", "The embedded model")
     return runtime
 
 

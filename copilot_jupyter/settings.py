@@ -143,6 +143,7 @@ class Copilot(Configurable):
                     f"which {name} cannot be: {error}.",
                     "Change or unset it and load the extension again.",
                 ) from None
+        CopilotError.full_tracebacks = self.full_tracebacks  # errors know no settings
 
     @validate("provider")
     def _check_provider(self, proposal: Any) -> str:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 #: What the site calls each class of magics, in the order of the page.
 _GROUPS = {
     "CopilotMagics": "Ask",
-    "FixMagics": "Mend a cell",
-    "SessionMagics": "Sessions",
-    "ReadingMagics": "Read",
-    "PermissionMagics": "Permissions",
-    "KernelMagics": "This kernel",
+    "CopilotFixMagics": "Mend a cell",
+    "CopilotSessionMagics": "Sessions",
+    "CopilotReadingMagics": "Read",
+    "CopilotPermissionMagics": "Permissions",
+    "CopilotKernelMagics": "This kernel",
 }
 #: A line such as ``--model NAME   ask this model``: what is typed, two spaces, what it does.
 _OPTION = re.compile(r"(\S.*?) {2,}(\S.*)")

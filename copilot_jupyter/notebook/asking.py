@@ -85,11 +85,10 @@ class Asking:
     def __init__(self, notebook: Notebook, settings: Copilot, request: Request) -> None:
         checked(request.question.prompt)
         self._notebook = notebook
-        front_end = notebook.front_end
         self.conversation = notebook.find_or_begin(request.question.prompt)
         question = self.conversation.replay.asked_before(request.question, request.absent)
         request = self._request = replace(request, question=question)
-        self._place = front_end.place(
+        self._place, self._give_back = notebook.front_end.place(
             request.question.key,
             request.how.replace("branch", ""),
             notebook.cells_asking(request.question.prompt),
@@ -98,13 +97,22 @@ class Asking:
         self._remarks: list[str] = []
         self._entered: tuple[Any, int] | None = None
         self.answer: Answer | None = None
+        try:
+            self._find_or_prepare(settings)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _find_or_prepare(self, settings: Copilot) -> None:
+        """Find the answer that is there, else get ready to ask."""
+        notebook, request = self._notebook, self._request
         branching = request.how == "branch"
         if branching and (made := notebook.branch_named(request.branch)):
             self.conversation, branching = notebook.enter_branch(made), False
         # Where the source can't be rewritten a flag stays, and asks anew once all the same.
-        stays = request.stays or not front_end.streams
+        stays = request.stays or not notebook.front_end.streams
         anew = branching or (request.how in ("again", "rewind") and not stays)
-        self._anew = anew or front_end.is_typed or settings.replay == "never"
+        self._anew = anew or notebook.front_end.is_typed or settings.replay == "never"
         if not self._anew:
             self.answer = self._stored()
         if self.answer is not None:
@@ -128,6 +136,7 @@ class Asking:
         try:
             return await self._ask_or_fork(emit)
         except BaseException:
+            self._give_back()
             if self._entered:
                 leaving = self._notebook.leave_branch(self.conversation, *self._entered)
                 await to_the_end(leaving)
@@ -151,7 +160,7 @@ class Asking:
             timeout=self._request.timeout,
             emit=emit,
         )
-        self._notebook.told_of_restart.add(self.conversation.id)
+        self._notebook.told_of_restart.add(conversation.id)
         for line in self._remarks:
             emit(Notice(line.replace("{turn}", str(answer.turn))))
         return answer
@@ -204,7 +213,9 @@ class Asking:
                 f"{', '.join(changed)} {have} changed since turn {old.number}; asked anew."
             )
         elif (
-            not self._request.absent and replay.ends_with(old.event) and not stored.turn.had_effects
+            not any(name in old.record.values for name in self._request.absent)
+            and replay.ends_with(old.event)
+            and not stored.turn.had_effects
         ):
             self._instead = Instead(old.event)
         else:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
+from copilot_jupyter.errors import CopilotError
 from copilot_jupyter.notebook import transform
+from copilot_jupyter.notebook.desk import Desk
 from copilot_jupyter.notebook.magics.ask_magics import CopilotMagics
-from copilot_jupyter.notebook.magics.desk import Desk
-from copilot_jupyter.notebook.magics.fix_magics import FixMagics
+from copilot_jupyter.notebook.magics.fix_magics import CopilotFixMagics
 from copilot_jupyter.notebook.magics.flags import FLAGS, TAKES_IDS, TAKES_TOOLS
-from copilot_jupyter.notebook.magics.kernel_magics import KernelMagics
-from copilot_jupyter.notebook.magics.permission_magics import PermissionMagics
-from copilot_jupyter.notebook.magics.reading_magics import ReadingMagics
-from copilot_jupyter.notebook.magics.session_magics import SessionMagics
+from copilot_jupyter.notebook.magics.kernel_magics import CopilotKernelMagics
+from copilot_jupyter.notebook.magics.permission_magics import CopilotPermissionMagics
+from copilot_jupyter.notebook.magics.reading_magics import CopilotReadingMagics
+from copilot_jupyter.notebook.magics.session_magics import CopilotSessionMagics
 from copilot_jupyter.settings import TOOLS_THAT_ASK
 
 if TYPE_CHECKING:
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 #: All classes of magics.
-MAGICS = (CopilotMagics, FixMagics, SessionMagics, ReadingMagics, KernelMagics, PermissionMagics)
+MAGICS = (
+    CopilotMagics,
+    CopilotFixMagics,
+    CopilotSessionMagics,
+    CopilotReadingMagics,
+    CopilotKernelMagics,
+    CopilotPermissionMagics,
+)
 
 _LINE = re.compile(
     r"\s*(?:[\w.]+\s*=\s*)?%%?(?P<name>copilot\w*)\s(?:.*\s)?(?P<word>\S*)\Z", re.DOTALL
@@ -49,23 +57,35 @@ def load(shell: InteractiveShell) -> None:
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Take everything out again and end the runtime."""
+    """Take everything out again, then end the runtime."""
     transform.uninstall(shell)
     if _complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(_complete)
     desk = current_desk(shell)
     if desk is None:
         return
+    try:
+        _take_out(shell, desk)
+    finally:  # it takes time, and may be interrupted
+        desk.close()
+        atexit.unregister(desk.close)
+
+
+def _take_out(shell: InteractiveShell, desk: Desk) -> None:
+    """Take out what was registered, and nothing that others put in its place since."""
     desk.executions.ignore()
-    desk.close()
-    atexit.unregister(desk.close)
+    CopilotError.full_tracebacks = False
     registry = shell.magics_manager.registry
-    ours = [registry.pop(magics.__name__, None) for magics in MAGICS]
+    ours = [found for found in registry.values() if isinstance(found, MAGICS)]
+    for magics in ours:
+        del registry[type(magics).__name__]
     configurables: list[Any] = shell.configurables
     configurables[:] = [c for c in configurables if c not in (*ours, desk.settings)]
     for kind in ("line", "cell"):
+        known = shell.magics_manager.magics[kind]
         for name in FLAGS:
-            shell.magics_manager.magics[kind].pop(name, None)
+            if getattr(known.get(name), "__self__", None) in ours:
+                del known[name]
 
 
 def current_desk(shell: InteractiveShell | None) -> Desk | None:

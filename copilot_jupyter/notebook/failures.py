@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 from dataclasses import dataclass
+from pathlib import Path
 from traceback import TracebackException
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 #: Cells whose error is remembered, and locals that are told of a frame.
@@ -30,11 +32,14 @@ class Failure:
     source : str
     error : BaseException or None
         None once `told` was made: it keeps all locals of its frames alive.
+    cell_id : str
+        Id of the cell, "" where the front end tells none.
     """
 
     cell: int
     source: str
     error: BaseException | None
+    cell_id: str = ""
     _headline: str = ""
     _told: str = ""
 
@@ -46,7 +51,7 @@ class Failure:
 
     @property
     def told(self) -> str:
-        """The error with its frames, and the locals of the last frame of the person's own."""
+        """The error with its frames, and the variables where the person's own code failed."""
         self._tell()
         return self._told
 
@@ -60,10 +65,10 @@ class Failure:
             return
         from copilot_jupyter.conversation.shield.secrets import Shield
 
-        lines = list(TracebackException.from_exception(self.error, limit=-_FRAMES).format())
+        lines = TracebackException.from_exception(self.error, limit=-_FRAMES).format()
         scrub = Shield.of(os.environ).scrub
         self._told = scrub("".join(lines).strip())[-_SETTLED:]
-        self._headline = scrub(lines[-1].strip())[:300]
+        self._headline = scrub(_headline(self.error))[:300]
         self.error = None
 
     def _tell(self) -> None:
@@ -73,9 +78,14 @@ class Failure:
         if self._told or self.error is None:
             return
         scrub = Shield.of(os.environ).scrub
-        text = scrub(view(self.error, "error", scrub=scrub).text)
-        self._headline = text.partition("\n")[0][:300]
-        self._told = "\n".join([text, *_locals(self.error, scrub)])
+        self._headline = scrub(_headline(self.error))[:300]
+        told = []
+        if isinstance(self.error, SyntaxError):
+            told.append(scrub(_where(self.error)))
+        # Of a cell that is no Python there are only IPython's own frames.
+        if not told or _own_frame(self.error) is not None:
+            told.append(scrub(view(self.error, "error", scrub=scrub).text))
+        self._told = "\n".join([*told, *_locals(self.error, scrub)])
 
 
 class Failures:
@@ -87,12 +97,12 @@ class Failures:
     def __init__(self) -> None:
         self._found: dict[int, Failure] = {}
 
-    def add(self, cell: int, source: str, error: BaseException) -> None:
+    def add(self, cell: int, source: str, error: BaseException, cell_id: str = "") -> None:
         """Remember that a cell failed."""
         for failure in self._found.values():
             failure.settle()
         self._found.pop(cell, None)
-        self._found[cell] = Failure(cell, source, error)
+        self._found[cell] = Failure(cell, source, error, cell_id)
         while len(self._found) > CELLS:
             del self._found[next(iter(self._found))]
 
@@ -108,20 +118,39 @@ class Failures:
         return sorted(self._found)
 
 
-def _locals(error: BaseException, scrub: Any) -> Iterator[str]:
+def _headline(error: BaseException) -> str:
+    """Return what an error says, in one line."""
+    lines = "".join(TracebackException.from_exception(error).format_exception_only()).splitlines()
+    # Of a SyntaxError the place comes first, with the line and a mark below it.
+    kind = type(error).__name__
+    found = (line for line in lines if not isinstance(error, SyntaxError) or line.startswith(kind))
+    return next(found, kind)
+
+
+def _where(error: SyntaxError) -> str:
+    """Return the line that is no Python, with a mark below it."""
+    lines = "".join(TracebackException.from_exception(error).format_exception_only())
+    in_cell = _own_frame(error) is None
+    return lines.replace(f'File "{error.filename}"', "The cell", 1) if in_cell else lines
+
+
+def _locals(error: BaseException, scrub: Callable[[str], str]) -> Iterator[str]:
     from copilot_jupyter.conversation.views import view
 
     frame = _own_frame(error)
-    own_scope = frame is not None and frame.f_locals is not frame.f_globals
-    if frame is None or frame.f_locals is frame.f_globals:
-        names, found = _named(frame), frame.f_globals if frame else {}
+    if frame is None:
+        return
+    title = "Variables there:"
+    if frame.f_locals is frame.f_globals:  # of a notebook these may be hundreds
+        found, names = frame.f_globals, frame.f_code.co_names
+        if _is_cell(frame):
+            title = "Variables of the notebook, as they are now:"
     else:
         found = dict(frame.f_locals)
-        names = [name for name in found if not name.startswith("_")]
-    shown = [name for name in names if name in found][:LOCALS]
+        names = tuple(name for name in found if name[0].isalpha())  # not a comprehension's ".0"
+    shown = [name for name in names if name in found and name != "get_ipython"][:LOCALS]
     if shown:
-        now = own_scope and "Variables there:"
-        yield now or "Variables of the notebook, as they are now:"
+        yield title
     for name in shown:
         seen = view(found[name], name, scrub=scrub)
         facts = f", {scrub(seen.facts)}" if seen.facts else ""
@@ -129,18 +158,24 @@ def _locals(error: BaseException, scrub: Any) -> Iterator[str]:
 
 
 def _own_frame(error: BaseException) -> FrameType | None:
-    """Return the innermost frame of code that was typed in a cell."""
+    """Return the innermost frame of the person's own code: a cell's, or their module's."""
     trace, own = error.__traceback__, None
     while trace is not None:
         frame = trace.tb_frame
-        if frame.f_globals.get("__name__") == "__main__":
+        # Before the cell are IPython's own frames.
+        if _is_cell(frame) or (own is not None and _is_of_a_person(frame.f_code.co_filename)):
             own = frame
         trace = trace.tb_next
     return own
 
 
-def _named(frame: FrameType | None) -> list[str]:
-    """Return the names that the code of a cell uses."""
-    if frame is None:
-        return []
-    return [name for name in frame.f_code.co_names if name in frame.f_globals]
+def _is_cell(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__") == "__main__"
+
+
+def _is_of_a_person(filename: str) -> bool:
+    """Whether a file is neither of the standard library nor of an installed package."""
+    path = Path(filename)
+    installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    library = path.is_relative_to(sysconfig.get_path("stdlib"))
+    return path.is_absolute() and not installed and not library

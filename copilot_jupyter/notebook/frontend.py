@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import textwrap
 import urllib.request
-from collections import Counter
+from collections import OrderedDict
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -21,14 +23,17 @@ from copilot_jupyter.conversation import binding
 from copilot_jupyter.conversation.stored.replay import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from copilot_jupyter.notebook.executions import Executions
+    from copilot_jupyter.notebook.executions import Execution, Executions
 
 #: Seconds that the Jupyter server gets to say where the notebook is (measured: 0.01 to 0.05).
 _SERVER = 1.0
+
+#: Executions whose questions are counted at a time: tasks of cells that ended may go on asking.
+_COUNTED = 16
 
 _VSCODE_CELL = re.compile(r"vscode-notebook-cell:(?://[^/]*)?(?P<path>/[^#?]+)")
 
@@ -79,20 +84,25 @@ class FrontEnd:
     def __init__(self, shell: InteractiveShell, executions: Executions) -> None:
         self._shell = shell
         self._executions = executions
-        self._execution = ""
-        self._asked: Counter[str] = Counter()
+        self._asked: OrderedDict[str, dict[str, set[int]]] = OrderedDict()
+        self._rewriting = ""
 
     @property
     def kernel(self) -> Any:
         """The ipykernel, None in terminal IPython."""
-        return getattr(self._shell, "kernel", None)
+        return self._executions.kernel
+
+    @property
+    def execution(self) -> Execution:
+        """The execution that runs now."""
+        return self._executions.now
 
     @property
     def can_ask(self) -> bool:
         """Whether somebody is there to answer: not under nbclient, papermill or nbval."""
         if self.kernel is None:
             return True
-        return bool(self._parent().get("content", {}).get("allow_stdin"))
+        return self.execution.can_answer
 
     @property
     def streams(self) -> bool:
@@ -114,9 +124,11 @@ class FrontEnd:
         """Whether the running code was typed at a prompt, where nothing is ever run again."""
         if self.kernel is None:
             return self._executions.recorded
-        return self.can_ask and not self._cell()
+        return self.can_ask and not self.execution.cell
 
-    def place(self, key: str, asked: str, cells: Container[str]) -> Place:
+    def place(
+        self, key: str, asked: str, cells: Container[str]
+    ) -> tuple[Place, Callable[[], None]]:
         """Return where a question is asked now; the next call is the next ask.
 
         Parameters
@@ -127,47 +139,93 @@ class FrontEnd:
             The flag it is asked with.
         cells : container of str
             Ids of the notebook's cells.
+
+        Returns
+        -------
+        Place
+        callable
+            Gives the place back, to whoever asks the same next: for a question that failed.
         """
-        parent, cell = self._parent(), self._cell()
-        execution = str(parent.get("header", {}).get("msg_id", ""))
-        if execution != self._execution:
-            self._execution, self._asked = execution, Counter()
-        nth = self._asked[key]
-        self._asked[key] += 1
-        whole = self.source().lstrip().startswith("%%copilot")
-        stable = "" if ":" in cell else cell  # VS Code's are addresses, new at every opening
-        return Place(
-            stable, cell, nth, whole, asked, _Present(cells, self._executions.deleted_cells)
-        )
+        now = self.execution
+        taken = self._asked.setdefault(now.id, {}).setdefault(key, set())
+        self._asked.move_to_end(now.id)
+        if len(self._asked) > _COUNTED:
+            self._asked.popitem(last=False)
+        nth = next(n for n in range(len(taken) + 1) if n not in taken)
+        taken.add(nth)
+        whole = now.source.lstrip().startswith("%%copilot")
+        stable = "" if ":" in now.cell else now.cell  # VS Code's: new at every opening
+        present = _Present(cells, self._executions.deleted_cells)
+        return Place(stable, now.cell, nth, whole, asked, present), lambda: taken.discard(nth)
 
     @property
     def execution_count(self) -> int:
         """The number of the running cell, as its prompt shows it."""
-        # The shell's own counter has been raised by now in some versions and not in others.
-        return len(self._shell.user_ns.get("In", ())) - 1
+        return self._executions.count
 
-    def _cell(self) -> str:
-        return str(self._parent().get("metadata", {}).get("cellId") or "")
+    # -- what becomes of the running cell --------------------------------------------------
+    #
+    # A reply carries one text: that of the running cell, or of one below it. JupyterLab takes
+    # no second one, so whatever would push another out is refused.
 
-    def replace_line(self, old: str, new: str) -> None:
-        """Replace one line of the running cell's source, and nothing around it.
+    def replace_line(self, magic: str, typed: str, new: str) -> bool:
+        """Put lines in the place of a magic's own in the running cell, indented as that was.
 
         Parameters
         ----------
-        old : str
-            A regular expression for the line, from its first to its last character.
+        magic : str
+            Its name.
+        typed : str
+            What was typed behind it; a comment at its end stays.
+        new : str
+
+        Returns
+        -------
+        bool
+            Whether it was done: not where nobody would see it.
+        """
+        words = re.split(r"(?:^|\s)#", typed)[0].strip()
+        behind = rf"[ \t]+{re.escape(words)}" if words else ""
+        line = rf"^(?P<before>[ \t]*)%{magic}{behind}(?:[ \t]*$|(?=[ \t]+#))"
+        return self._rewrite(line, lambda found: textwrap.indent(new, found["before"]))
+
+    def replace_ask(self, magic: str, typed: str, new: str) -> bool:
+        """Replace a magic and its flags wherever they end a line that is no comment, once.
+
+        Parameters
+        ----------
+        magic : str
+            ``%copilot`` or ``%%copilot``.
+        typed : str
+            What was typed behind it.
         new : str
         """
-        if not self.streams:  # nobody would see it
-            return
-        source = self.source()
-        replaced, count = re.subn(old, lambda _: new, source, count=1, flags=re.M)
+        line = rf"^(?P<before>[^#\n]*?)(?<!%){magic}[ \t]+{re.escape(typed.strip())}(?=[ \t]*$)"
+        return self._rewrite(line, lambda found: found["before"] + new)
+
+    def will_rewrite(self) -> None:
+        """Keep the reply of the running cell free: its own text is to change at its end."""
+        if self.streams:
+            self._rewriting = self.execution.id
+
+    def _rewrite(self, old: str, new: Callable[[re.Match[str]], str]) -> bool:
+        """Replace the first match in the running cell, as other lines of it have left it."""
+        if not self.streams:
+            return False
+        waiting = self._next_input()
+        if waiting is not None and not waiting.get("replace"):  # a cell that was promised
+            return False
+        source = str(waiting["text"]) if waiting is not None else self.source()
+        replaced, count = re.subn(old, new, source, count=1, flags=re.M)
         if count and replaced != source:
             self._shell.set_next_input(replaced, replace=True)
+        return bool(count)
 
-    def replace_text(self, before: str, text: str, new: str) -> None:
-        """Replace the text behind a regular expression, and what that matches, once."""
-        self.replace_line(before + re.escape(text.strip()) + r"(?=[ \t]*$)", new)
+    def _next_input(self) -> dict[str, Any] | None:
+        """Return the text that this cell's reply carries already."""
+        manager: Any = self._shell.payload_manager
+        payloads: list[dict[str, Any]] = manager.read_payload()
+        return next((p for p in payloads if p.get("source") == "set_next_input"), None)
 
     def defines(self, name: str) -> bool:
         """Whether the kernel has a variable of this name."""
@@ -176,23 +234,24 @@ class FrontEnd:
     def offer_cell(self, source: str) -> bool:
         """Put a code cell below the running one, or into the next prompt of a console.
 
-        Of several in one cell the last one wins.
-
         Returns
         -------
         bool
-            Whether somebody is there to see it.
+            Whether it will be there: somebody has to see it, and each cell has room for one,
+            unless its own text changes.
         """
-        if self.can_ask:
-            self._shell.set_next_input(source, replace=False)
-        return self.can_ask
+        if not self.can_ask:
+            return False
+        if self.kernel is not None:
+            now = self.execution.id
+            if self._next_input() is not None or (now and now == self._rewriting):
+                return False
+        self._shell.set_next_input(source, replace=False)
+        return True
 
     def source(self) -> str:
         """Return the source of the cell that runs now, "" where it is not known."""
-        return str(self._parent().get("content", {}).get("code", ""))
-
-    def _parent(self) -> dict[str, Any]:
-        return dict(self.kernel.get_parent()) if self.kernel is not None else {}
+        return self.execution.source
 
     def _kernel_id(self) -> str:
         if self.kernel is None:
@@ -206,7 +265,7 @@ class FrontEnd:
         return name.removeprefix("kernel-")
 
     def _vscode_path(self) -> Path | None:
-        match = _VSCODE_CELL.match(self._cell())
+        match = _VSCODE_CELL.match(self.execution.cell)
         told = unquote(match["path"]) if match else self._shell.user_ns.get("__vsc_ipynb_file__")
         return Path(told) if isinstance(told, str) and told else None
 
@@ -243,12 +302,14 @@ def _path_from_server(server: dict[str, Any], root: Path | None, kernel: str) ->
     request = urllib.request.Request(  # noqa: S310 -- the address is our own server's
         f"{url}api/sessions", headers={"Authorization": f"token {token}"}
     )
+    # Straight to it: urllib would send a loopback address, and the token, to HTTP_PROXY.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(request, timeout=_SERVER) as response:  # noqa: S310
+        with opener.open(request, timeout=_SERVER) as response:
             sessions = json.loads(response.read())
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return None
-    for session in sessions:
+    for session in sessions if isinstance(sessions, list) else ():
         if session.get("kernel", {}).get("id") == kernel and session.get("path"):
             return root / str(session["path"])
     return None

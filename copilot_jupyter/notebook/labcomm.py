@@ -15,6 +15,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
+from copilot_jupyter.notebook.executions import Execution
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -24,13 +26,12 @@ if TYPE_CHECKING:
 TARGET = "copilot_jupyter"
 #: Seconds that the page gets to insert a cell (measured: 0.02 to 0.1).
 LIMIT = 1.0
+#: Seconds that a window gets which has inserted cells before: it is there, and slow.
+KNOWN_LIMIT = 5.0
 
 
 def autoload(shell: InteractiveShell) -> None:
     """Load the IPython extension; run, silently, by the lab extension in bound notebooks.
-
-    IPython is left to believe that nobody loaded it: a ``%load_ext`` that is run later
-    prints no "already loaded" into the notebook.
 
     Parameters
     ----------
@@ -41,7 +42,6 @@ def autoload(shell: InteractiveShell) -> None:
     manager = shell.extension_manager
     if manager is not None and current_desk(shell) is None:
         manager.load_extension("copilot_jupyter")
-        manager.loaded.discard("copilot_jupyter")
 
 
 class LabExtension:
@@ -54,10 +54,13 @@ class LabExtension:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
-        self._missing = False
+        self._missing: set[str] = set()
+        self._known: set[str] = set()
         self._inserted = ("", 0)
 
-    def insert_cell(self, source: str, *, kind: str = "code") -> Generator[None, None, bool]:
+    def insert_cell(
+        self, source: str, *, kind: str = "code", below: str = ""
+    ) -> Generator[None, None, bool]:
         """Insert a cell below the running one, behind those it inserted already.
 
         Yields while the page has not answered.
@@ -67,34 +70,36 @@ class LabExtension:
         source : str
         kind : str
             "code" or "markdown".
+        below : str, optional
+            Id of another cell to insert it below.
 
         Returns
         -------
         bool
-            Whether it is there; false where no page with the extension answers in time.
+            Whether it is there, or will be as soon as a page is free that inserted others
+            before; false where no page with the extension answers in time.
         """
-        parent = self._parent()
-        cell = str(parent.get("metadata", {}).get("cellId") or "")
-        answers = parent.get("content", {}).get("allow_stdin")  # not nbclient, papermill, nbval
-        if self._missing or not cell or not answers:
+        now = Execution(self._shell)
+        if now.window in self._missing or not now.cell or not now.can_answer:
             return False
-        execution = str(parent.get("header", {}).get("msg_id", ""))
-        behind = self._inserted[1] if self._inserted[0] == execution else 0
-        request = _Request(op="insert", cell=cell, behind=behind, kind=kind, source=source)
+        behind = self._inserted[1] if self._inserted[0] == now.id and not below else 0
+        place = {"cell": below or now.cell, "behind": behind}
+        request = _Request(now.window, op="insert", **place, kind=kind, source=source)
+        is_known = now.window in self._known
         try:
-            deadline = time.monotonic() + LIMIT
+            deadline = time.monotonic() + (KNOWN_LIMIT if is_known else LIMIT)
             while not request.done.is_set() and time.monotonic() < deadline:
                 yield
         finally:
             request.close()
-        self._missing = request.refused
+        if request.refused:
+            self._missing.add(now.window)
         if request.ok:
-            self._inserted = (execution, behind + 1)
-        return request.ok
-
-    def _parent(self) -> dict[str, Any]:
-        kernel = getattr(self._shell, "kernel", None)
-        return dict(kernel.get_parent()) if kernel is not None else {}
+            self._known.add(now.window)
+        inserts = request.ok or (is_known and not request.done.is_set())
+        if inserts and not below:
+            self._inserted = (now.id, behind + 1)
+        return inserts
 
 
 class _Request:
@@ -102,13 +107,16 @@ class _Request:
 
     Parameters
     ----------
+    window : str
+        The one that runs the cell: only it answers.
     **asked
         What the page is sent.
     """
 
-    def __init__(self, **asked: Any) -> None:
+    def __init__(self, window: str, **asked: Any) -> None:
         from comm import create_comm
 
+        self._window = window
         self.done = threading.Event()
         self.ok = False
         self.refused = False
@@ -136,11 +144,12 @@ class _Request:
         self.ok = isinstance(data, dict) and data.get("ok") is True
         self.done.set()
 
-    def _on_close(self, _message: dict[str, Any]) -> None:
+    def _on_close(self, message: dict[str, Any]) -> None:
         from comm import get_comm_manager
 
         # Known still: another window closes it too, and ipykernel prints what it misses.
         get_comm_manager().register_comm(self._comm)
-        if not self.done.is_set():
+        # A window without the extension closes what it does not know: others may know it.
+        if message.get("header", {}).get("session") == self._window and not self.done.is_set():
             self.refused = True
             self.done.set()

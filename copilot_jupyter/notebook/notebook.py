@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from copilot_jupyter.conversation import binding
 from copilot_jupyter.conversation.binding import METADATA_KEY, Binding, Saved
 from copilot_jupyter.conversation.branches import ancestors, make_branch
 from copilot_jupyter.conversation.terms import Terms
+from copilot_jupyter.errors import SessionInUseError
 from copilot_jupyter.events import Notice
 from copilot_jupyter.notebook.as_saved import AsSaved
 from copilot_jupyter.notebook.finding import CellsAsking, Finder, saved_id
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from copilot_jupyter.conversation.answer import Answer
     from copilot_jupyter.conversation.conversation import Conversation
     from copilot_jupyter.conversation.sessions import Sessions
-    from copilot_jupyter.errors import SessionInUseError
     from copilot_jupyter.notebook.carried import Carried
     from copilot_jupyter.notebook.frontend import FrontEnd, Identity
 
@@ -54,6 +55,7 @@ class Notebook:
         #: How many cells of this kernel were answered from the conversation.
         self.replayed = 0
         self._identity: Identity | None = None
+        self._identified_in = ""
         self._binding: Binding | None = None
         self._terms = Terms()
         self._file = AsSaved(binding.read_notebook)
@@ -70,10 +72,12 @@ class Notebook:
 
     @property
     def identity(self) -> Identity:
-        """Which notebook this is; asked once, and again when its file is no longer there."""
-        known = self._identity
-        if known is None or (known.path is not None and not known.path.exists()):
-            self._identity = known = self.front_end.identity()
+        """Which notebook this is; asked once, and again in a cell that misses its file."""
+        known, now = self._identity, self.front_end.execution.id
+        is_gone = known is not None and known.path is not None and not known.path.exists()
+        # Once in a cell: with a remote contents manager no file is ever on this disk.
+        if known is None or (is_gone and not (now and now == self._identified_in)):
+            self._identity, self._identified_in = (known := self.front_end.identity()), now
         return known
 
     @property
@@ -318,12 +322,15 @@ class Notebook:
         turns : int
             How many it had when it was made: one that was asked in meanwhile stays.
         """
-        if branch.replay.count() != turns:
-            return
+        now = self.holding()
         if self._binding is not None and self._binding.session == branch.id:
             self._binding, self._terms = before
-        await branch.release()
-        self.sessions.store.discard(branch.id)
+        with contextlib.suppress(SessionInUseError):  # the next question is there already
+            await branch.release()
+            if branch.replay.count() == turns:
+                self.sessions.store.discard(branch.id)
+                return
+        self._binding, self._terms = now
 
     def held(self) -> tuple[str, str]:
         """Return the ids of the session and of the notebook, each "" where there is none."""

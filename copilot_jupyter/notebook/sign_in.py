@@ -13,6 +13,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import BadInputError
+from copilot_jupyter.notebook.interrupts import told_in_one_line
 from copilot_jupyter.runtime.github.account import SIGNED_IN, login_with_token
 from copilot_jupyter.runtime.github.account import logout as sign_out
 from copilot_jupyter.runtime.github.browser_sign_in import BrowserSignIn
@@ -84,7 +85,8 @@ def login(
     call = sessions.loop.call
     if token:
         # Looked up now: ipykernel puts its own getpass in this place while a cell runs.
-        typed = ask_token(getpass.getpass, where)
+        with told_in_one_line():
+            typed = ask_token(getpass.getpass, where)
         client = call(sessions.runtime.client(signs_in=True))
         account: Account | None = call(login_with_token(client, typed, where))
     else:
@@ -122,13 +124,15 @@ def _through_browser(
     try:
         take_away = show(login_lines(call(flow.begin()), remote=is_remote(os.environ)))
         try:
-            account = call(flow.finish())
+            with told_in_one_line():
+                account = call(flow.finish())
         finally:
             take_away()
         if account is None:
             *lines, question = file_question(sessions.store.home / "config.json")
             show(lines)
-            agreed = input(question).strip().lower() in ("y", "yes")
+            with told_in_one_line():
+                agreed = input(question).strip().lower() in ("y", "yes")
             account = call(flow.allow_file(yes=agreed))
         return account
     finally:

@@ -98,13 +98,27 @@ def _behind_assignment(words: list[Any]) -> int:
 
 
 def to_await(lines: list[str]) -> list[str]:
+    """Turn our calls in a cell that the kernel was sent into awaited ones.
+
+    Only there is it known that the cell is awaited: ipykernel transforms it, and asks IPython
+    whether it is to be awaited (``%autoawait``, the loop it runs on). Where it is not, IPython
+    transforms it once more, as it does the body of ``%%time`` and what ``run_cell`` is given:
+    then nobody awaits it. (``do_execute`` of ipykernel 6.31 to 7.4.)
+    """
+    caller: Any = sys._getframe(1)  # noqa: SLF001 -- the only way to see who transforms
+    while caller is not None and caller.f_code.co_name == "transform_cell":
+        caller = caller.f_back
+    is_sent = caller is not None and caller.f_code.co_name == "do_execute"
+    return awaited(lines) if is_sent else lines
+
+
+def awaited(lines: list[str]) -> list[str]:
     """Turn the ``%%copilot`` and ``%copilot`` calls of a cell into awaited ones.
 
-    Only where Python may await: not inside a function, and not inside another magic,
-    whose body IPython runs synchronously.
+    Only where Python may await: not inside a function.
     """
     code = "".join(lines)
-    if not any(call in code for call in _AWAITED) or _inside_a_magic():
+    if not any(call in code for call in _AWAITED):
         return lines
     try:
         tree = compile(code, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -160,23 +174,14 @@ def _rewrite(lines: list[bytes], call: ast.Call) -> None:
     kind = "line" if len(call.args) == 2 else "cell"
     target = f"['CopilotMagics'].awaited_{kind}("
     if isinstance(call.args[0], ast.Constant) and call.args[0].value == "copilot_fix":
-        target = "['FixMagics'].awaited("
+        target = "['CopilotFixMagics'].awaited("
     elif _chooses(call):
-        target = "['SessionMagics'].awaited_choice("
+        target = "['CopilotSessionMagics'].awaited_choice("
     awaited = f"(await get_ipython().magics_manager.registry{target}"
     line = lines[call.lineno - 1]
     lines[call.lineno - 1] = (
         line[: call.col_offset] + awaited.encode() + line[call.args[1].col_offset :]
     )
-
-
-def _inside_a_magic() -> bool:
-    frame: Any = sys._getframe(1)  # noqa: SLF001 -- the only way to see who transforms
-    while frame is not None:
-        if frame.f_code.co_name in ("run_cell_magic", "run_line_magic"):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def install(shell: InteractiveShell) -> None:

@@ -260,6 +260,11 @@ def test_cells_are_inserted_where_the_running_one_is(lab, browser):
     page.run(4)
     assert page.text(4) == "True"
     assert page.source(5) == "c"
+    first = page.cells()[0]["id"]
+    page.write(1, f"await insert('d', below={first!r}), await insert('e', below='gone')")
+    page.run(1)
+    page._wait("() => document.querySelectorAll('.jp-Notebook .jp-Cell').length === 7", 10, "cells")
+    assert (page.source(1), page.text(2)) == ("d", "(True, False)")
     page.reload()  # the kernel lives on, and so does the page's side
     page.run(1)
     assert page.text(1) == "(True, True)"

@@ -22,7 +22,8 @@ def test_a_started_kernel_has_the_magics_with_nothing_printed(desk, tmp_path, mo
         for _ in range(2):
             answer = kernel.run("%%copilot\nHello").ok()
             assert answer.shown == "Answer 1 to: Hello"  # the second time, the stored one
-            kernel.run("%load_ext copilot_jupyter").ok()  # notebooks that have the line still run
+            # Notebooks that have the line still run, and keep nothing of it.
+            assert kernel.run("%load_ext copilot_jupyter").ok().text == ""
             assert set(kernel.terminal.splitlines()) == set(said.splitlines())
             kernel.restart()
     startup.disable("user")

@@ -25,7 +25,9 @@ def test_the_last_error_is_told_with_its_frame_and_a_cell_is_offered(desk, noteb
     assert "'abc'" in prompt
     assert desk.model.requests[0].tools == []
     assert result.next_input == FIXED.partition("```python\n")[2].removesuffix("\n```")
+    assert "--- In [2]\n+++ proposed" in result.shown
     assert "-    return 1 / n\n+    return 1 / max(n, 1)" in result.shown
+    assert '">+    return 1 / max(n, 1)</span>' in result.html
     assert "The divisor is zero." in result.shown
 
 
@@ -69,3 +71,66 @@ def test_in_another_magic_and_after_a_restart(desk, notebook):
     reloaded(notebook, notebook.restart)
     assert "No cell" in two_lines(notebook.run("%copilot_fix"))
     ask(notebook, "Go on").ok()
+
+
+def failed(desk, notebook, source):
+    """Let a cell fail, and return what the model is then told."""
+    notebook.run(source).failed()
+    notebook.run("%copilot_fix").ok()
+    return desk.model.requests[-1].prompts[-1]
+
+
+def test_a_cell_that_is_no_python_is_told_with_the_line_and_not_with_ipythons_frames(
+    desk, notebook
+):
+    prompt = failed(desk, notebook, "x = 1\nfor i in range(3)\n    print(i)")
+    assert prompt.startswith("Fix this cell: SyntaxError: expected ':'\n\n")
+    assert "The cell, line 2\n    for i in range(3)\n                     ^\n" in prompt
+    assert "interactiveshell" not in prompt
+    assert "ipykernel_" not in prompt
+
+
+@pytest.mark.campaign
+def test_errors_in_modules_of_ones_own_and_in_others(desk, notebook):
+    (desk.folder / "own.py").write_text(
+        "def pick(row):\n    wanted = 'mass'\n    return row[wanted]\n"
+    )
+    (desk.folder / "broken.py").write_text("x = 1\ndef f(:\n    pass\n")
+    prompt = failed(desk, notebook, "import own\nown.pick({'island': 'Dream'})")
+    assert "Variables there:\nrow: dict, 1 item\n{'island': 'Dream'}\nwanted: str\nmass" in prompt
+    prompt = failed(desk, notebook, "import broken")
+    assert 'broken.py", line 2\n    def f(:\n          ^\n' in prompt
+    prompt = failed(desk, notebook, "import json\ntext = '{'\njson.loads(text)")
+    assert "Variables of the notebook, as they are now:" in prompt
+    assert "text: str\n{" in prompt
+    assert "get_ipython: method" not in failed(desk, notebook, "%nosuchmagic")
+
+
+@pytest.mark.campaign
+def test_the_headline_of_an_earlier_error_is_the_same(desk, notebook):
+    group = (
+        "error = ValueError('one')\nerror.add_note('a note')\nraise ExceptionGroup('many', [error])"
+    )
+    first = notebook.run(group).failed()
+    noted = notebook.run("raise error").failed("ValueError")
+    notebook.run("1/0").failed()
+    for cell, said in (first, "ExceptionGroup: many (1 sub-exception)"), (noted, "ValueError: one"):
+        notebook.run(f"%copilot_fix {cell.cell.execution_count}").ok()
+        assert desk.model.requests[-1].prompts[-1].startswith(f"Fix this cell: {said}\n\n")
+
+
+@pytest.mark.campaign
+def test_the_proposed_cell_is_the_last_block_of_python(desk, notebook):
+    notebook.run("import pandsa").failed()
+    desk.model.will(
+        "```python\nimport pandas\n```\nIf it is missing:\n```sh\npip install pandas\n```"
+    )
+    assert notebook.run("%copilot_fix").ok().next_input == "import pandas"
+    notebook.run("%%bash\nexit 3").failed()
+    desk.model.will("```bash\nexit 0\n```")
+    assert notebook.run("%copilot_fix").ok().next_input == "%%bash\nexit 0"
+    notebook.run("1/0").failed()
+    desk.model.will("It prints:\n```text\nZeroDivisionError\n```")
+    result = notebook.run("%copilot_fix").ok()
+    assert result.next_input is None
+    assert "+++" not in result.shown

@@ -190,6 +190,20 @@ def test_inside_other_magics(notebook, model):
     assert seen.shown == "'Answer 3 to: Nobody sees this'"
 
 
+def test_where_nobody_awaits(notebook, model):
+    """A cell that runs another, and a shell that is told to await nothing."""
+    inner = notebook.run("done = get_ipython().run_cell('%copilot In a cell?').success").ok()
+    assert inner.shown == "Answer 1 to: In a cell?"
+    assert notebook.run("done").ok().shown == "True"
+    notebook.run("%autoawait off").ok()
+    try:
+        assert ask(notebook, "Without await?").ok().shown == "Answer 2 to: Without await?"
+        line = notebook.run("x = %copilot In a line?\nprint(x.text)").ok()
+        assert line.stdout == "Answer 3 to: In a line?\n"
+    finally:
+        notebook.run("%autoawait asyncio").ok()
+
+
 def test_inside_functions_loops_and_conditions(notebook, model):
     function = notebook.run(
         "def f(n):\n    answer = %copilot Inside a function?\n    return answer.turn + n\n"
@@ -352,6 +366,14 @@ def test_only_its_own_line_is_rewritten(notebook):
     )
 
 
+def test_each_line_that_binds_is_rewritten_itself(notebook):
+    name = f"each-{next(UNIQUE)}"
+    cell = notebook.run(f"if True:\n    %copilot_new {name}  # begin\n%copilot_fork {name}-b").ok()
+    told = f"if True:\n    %copilot_resume {name}  # begin\n%copilot_resume {name}-b"
+    assert cell.cell.source == told
+    assert notebook.run_cell(cell.cell).ok().cell.source == told
+
+
 def test_an_id_that_this_notebook_made_is_resumed_and_another_refused(notebook, shared_desk):
     name = f"mine-{next(UNIQUE)}"
     for _ in range(2):
@@ -488,6 +510,15 @@ def test_a_file_that_cannot_be_written_is_named(notebook, shared_desk):
 
 
 # -- deleting ---
+
+
+def test_stopped_at_the_question_for_a_token(notebook):
+    result = notebook.start("%copilot_login --token")
+    assert notebook.wait_for_prompt().password
+    notebook.interrupt()
+    notebook.finish(result, 10)
+    assert two_lines(result, "TurnInterrupted") == "Interrupted; nothing was done."
+    notebook.run("1").ok()
 
 
 def test_delete_asks_first(notebook, shared_desk, lonely):

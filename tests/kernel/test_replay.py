@@ -406,6 +406,39 @@ def test_again_that_fails_stays_in_the_source(desk, notebook):
     assert desk.prompts(ID) == ["Why?"]
 
 
+def test_again_leaves_every_line_of_a_cell(desk, notebook):
+    cell = notebook.run("%copilot --again A\nif True:\n    %copilot --again B").ok().cell
+    assert cell.source == "%copilot A\nif True:\n    %copilot B"
+    assert "Answer 2 to: B" in notebook.run_cell(cell).ok().shown
+    assert len(desk.model.requests) == 2
+
+
+def test_again_has_no_room_for_a_cell_and_the_model_is_told(desk):
+    """The page takes one text a reply: where no extension inserts, the flag's end is that."""
+    notebook = desk.notebook(env={"COPILOT_JUPYTER_ALLOW": "insert_cell"})
+    notebook.run(BIND).ok()
+    insert = Reply(tool="insert_cell", arguments=json.dumps({"source": "x = 1"}))
+    desk.model.will(insert, "So.")
+    asked = notebook.run("%%copilot --again\nWrite").ok()
+    assert asked.cell.source == "%%copilot\nWrite"
+    [told] = [m["content"] for m in desk.model.requests[-1].messages if m["role"] == "tool"]
+    assert "cannot insert" in told
+    assert "show it in your answer" in told
+
+
+def test_a_call_that_failed_leaves_its_place_to_the_next(desk, notebook):
+    desk.model.will(Reply(status=400))
+    source = (
+        "from copilot_jupyter import CopilotError, ask\n"
+        "try:\n    answer = ask('Why?')\nexcept CopilotError:\n    answer = ask('Why?')\n"
+        "print(answer.text, answer.replayed)"
+    )
+    cell = notebook.run(source).ok().cell
+    assert cell.outputs[-1]["text"] == "Answer 2 to: Why? False\n"
+    assert notebook.run_cell(cell).ok().stdout == "Answer 2 to: Why? True\n"
+    assert len(desk.model.requests) == 2
+
+
 @pytest.mark.campaign
 def test_again_with_nobody_there_asks_once(desk):
     for number in range(3):

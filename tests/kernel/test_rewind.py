@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
-from desk import ask, binding, reloaded, session_of, two_lines
+from desk import ask, binding, pressed_stop, reloaded, session_of, two_lines
 from scripted_model import Reply
 
 ID = "rewound"
@@ -213,6 +214,20 @@ def test_rewind_goes_back_to_before_a_turn(desk, notebook, turn):
     ask(notebook, "on").ok()
     assert asked(desk) == [*PROMPTS[: turn - 1], "on"]
     assert desk.prompts(ID) == [*PROMPTS[: turn - 1], "on"]
+
+
+def test_rewind_counts_a_turn_that_was_stopped(desk):
+    notebook = desk.notebook(env={"COPILOT_JUPYTER_ALLOW": "run_python"})
+    notebook.run(BIND).ok()
+    ask(notebook, "first").ok()
+    code = json.dumps({"code": "print('begun')\nimport time\ntime.sleep(60)"})
+    desk.model.will(Reply(tool="run_python", arguments=code))
+    result = notebook.start("%%copilot\nsecond")
+    notebook.wait_for_text("begun", result)
+    pressed_stop(notebook, result)
+    assert notebook.run("%copilot_rewind 2").ok().shown.startswith(f"Took turn 2 out of {ID}.")
+    notebook.run("%copilot_undo").ok()
+    assert notebook.run("%copilot_rewind 1").ok().shown.startswith("Took turns 1 to 2 out of")
 
 
 def test_cells_whose_turns_were_taken_out_ask_again(desk, notebook):

@@ -137,6 +137,7 @@ def test_the_demo_opens_jupyterlab_on_the_quickstart(tmp_path: Path, runtime_pro
                 break
         else:
             pytest.fail("".join(said))
+        assert "/lab/tree/01-quickstart.ipynb?" in found[0]
         address, deadline = f"{found[1]}api/status?token={found[2]}", time.monotonic() + 20
         status = 0
         while status != 200 and time.monotonic() < deadline:  # it says so before it listens

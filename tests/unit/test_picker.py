@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from copilot_jupyter.conversation.sessions import Sessions
 from copilot_jupyter.errors import BadInputError, SessionInUseError, TurnInterrupted
+from copilot_jupyter.notebook import worker
 from copilot_jupyter.notebook.picker import cell as picker_cell
 from copilot_jupyter.notebook.picker import widget as module
 from copilot_jupyter.notebook.picker.cell import NO_WIDGET, pick
@@ -354,6 +356,38 @@ def test_without_the_extension_it_says_what_to_run():
         SessionPicker()
 
 
+def test_a_picker_of_the_loaded_extension_unbinds_what_it_deletes(sessions, monkeypatch):
+    put(sessions.store, "b")
+    desk = FakeDesk(sessions)
+    monkeypatch.setattr("copilot_jupyter.notebook.extension.current_desk", lambda _: desk)
+    with closing(SessionPicker(looks=False)) as picker:
+        page = Page(picker)
+        begin(page)
+        page.says("delete", id="b")
+        page.says("cancel")
+        page.wait("chosen")
+    assert desk.forgotten == ["b"]
+
+
+def test_threads_without_work_end_and_begin_again(sessions, monkeypatch):
+    monkeypatch.setattr(worker, "IDLE", 0.05)
+    put(sessions.store, "b")
+    with closing(SessionPicker(sessions, looks=False)) as picker:
+        page = Page(picker)
+        begin(page)
+        for count in (1, 2):
+            wait_for(lambda: not any(t.name == module._THREAD for t in threading.enumerate()))
+            page.says("preview", id="b")
+            page.wait("preview", count=count)
+
+
+def wait_for(condition) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_sessions_are_asked_for_at_first_use(sessions):
     asked: list[int] = []
 
@@ -379,7 +413,12 @@ class FakeDesk:
         self.front_end = SimpleNamespace(streams=streams)
         self.forgotten: list[str] = []
         identity = SimpleNamespace(path=Path("/w/n.ipynb"), folder="/w")
-        self.notebook = SimpleNamespace(identity=identity, forget=self.forgotten.append)
+        self.notebook = SimpleNamespace(identity=identity)
+
+    def delete(self, session: str, timeout: float) -> dict[str, Any]:
+        self.sessions.loop.call(self.sessions.delete(session), timeout)
+        self.forgotten.append(session)
+        return {"forgotten": session}
 
 
 @pytest.fixture
@@ -440,9 +479,11 @@ def test_the_caller_says_what_the_line_is(sessions, outputs, monkeypatch):
 
 
 def test_nobody_chose(sessions, outputs, monkeypatch):
-    played(monkeypatch, {"op": "cancel"})
+    put(sessions.store, "b")
+    played(monkeypatch, {"op": "delete", "id": "b"}, {"op": "cancel"})
     assert asyncio.run(pick(FakeDesk(sessions), lambda _: pytest.fail("nothing chosen"))) is None
-    assert last(outputs) == "No session was chosen."
+    assert last(outputs) == "No session was chosen. Deleted b."
+    assert outputs[-1][1] == {"forgotten": "b"}  # the notebook's file forgets it too
 
 
 def test_a_front_end_without_widgets_is_noticed(sessions, outputs, monkeypatch):

@@ -220,6 +220,21 @@ def test_a_provider_lists_its_models(answered, url):
     assert asked[0].headers["Authorization"] == "Bearer k"
 
 
+@pytest.mark.parametrize("kind", ["local", "byok"])
+def test_the_key_of_the_embedded_model_goes_to_no_proxy(monkeypatch, kind):
+    told: list[bool] = []
+
+    class Client(httpx.AsyncClient):
+        def __init__(self, *, trust_env: bool, **options) -> None:
+            told.append(trust_env)
+            answer = httpx.Response(200, json={"data": []})
+            super().__init__(transport=httpx.MockTransport(lambda _: answer), **options)
+
+    monkeypatch.setattr(httpx, "AsyncClient", Client)
+    assert asyncio.run(list_models(Provider(kind, "", {"base_url": URL}))) == []
+    assert told == [kind != "local"]
+
+
 def test_a_provider_that_refuses_says_its_status(answered):
     answered(httpx.Response(401, json={"data": []}))
     with pytest.raises(ProviderError, match=f"{URL}/models answered 401") as error:

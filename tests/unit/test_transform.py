@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,9 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from copilot_jupyter.notebook import transform
 from copilot_jupyter.notebook.transform import AskLine, to_await
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAGICS = "get_ipython().magics_manager.registry['CopilotMagics']"
 
@@ -33,7 +37,7 @@ def typed(manager):
 
 
 def awaited(code: str) -> str:
-    return "".join(to_await(code.splitlines(keepends=True)))
+    return "".join(transform.awaited(code.splitlines(keepends=True)))
 
 
 def line_call(prompt: str, magic: str = "copilot") -> str:
@@ -366,17 +370,20 @@ def meaning(code: str) -> str:
     return ast.dump(Back().visit(tree))
 
 
-def test_inside_another_magic_nothing_is_awaited():
-    """IPython runs the body of ``%%time`` synchronously; a magic's frame is on the stack."""
+def test_only_what_the_kernel_was_sent_is_awaited():
+    """Not the body of ``%%time``, nor what a cell hands to ``run_cell``: nobody awaits that."""
 
-    def run_cell_magic() -> list[str]:
+    def transform_cell() -> list[str]:
         return to_await([statement("why?")])
 
-    def run_line_magic() -> list[str]:
-        return to_await([statement("why?")])
+    def run_cell() -> list[str]:
+        return transform_cell()
 
-    assert run_cell_magic() == run_line_magic() == [statement("why?")]
-    assert to_await([statement("why?")]) != [statement("why?")]
+    def do_execute(does: Callable[[], list[str]] | None = None) -> list[str]:
+        return does() if does is not None else transform_cell()
+
+    assert "".join(do_execute()) == f"{awaited_line('why?')} and None\n"
+    assert run_cell() == do_execute(run_cell) == [statement("why?")]
 
 
 @pytest.mark.parametrize("cell", ["x = 1\n", "%pwd\n", "%copilot_resume x\n", "print('copilot'\n"])

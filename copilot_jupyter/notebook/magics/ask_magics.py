@@ -11,7 +11,7 @@ from IPython.core.magic import line_cell_magic, magics_class, no_var_expand
 from copilot_jupyter.conversation.stored.question import checked
 from copilot_jupyter.errors import BadInputError
 from copilot_jupyter.events import NO_TOOLS
-from copilot_jupyter.notebook.magics.desk import DeskMagics
+from copilot_jupyter.notebook.magics.base import DeskMagics
 from copilot_jupyter.notebook.magics.flags import FLAGS, parse
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class CopilotMagics(DeskMagics):
         request = self._request(parsed, cell)
         if request is None:
             return None, parsed
+        if request.how:
+            self.desk.front_end.will_rewrite()
         asking = Asking(self.desk.notebook, self.desk.settings, request)
         if asking.answer is not None:
             self.desk.painter().finish(asking.answer)
@@ -180,9 +182,8 @@ class CopilotMagics(DeskMagics):
         if "--branch" in parsed:
             flags.append(f"--branch={answer.session}")
         name, rest = ("%%copilot", "") if cell is not None else ("%copilot", parsed.rest)
-        self.desk.front_end.replace_text(
-            rf"{name}(?=\s)[ \t]*", line, " ".join(part for part in (name, *flags, rest) if part)
-        )
+        new = " ".join(part for part in (name, *flags, rest) if part)
+        self.desk.front_end.replace_ask(name, line, new)
 
 
 def _prompt(rest: str, cell: str | None) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import os
+from html import escape
 from typing import TYPE_CHECKING
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
-from copilot_jupyter.errors import BadInputError
+from copilot_jupyter.errors import BadInputError, TurnInterrupted
 from copilot_jupyter.events import NO_TOOLS
-from copilot_jupyter.notebook.magics.desk import DeskMagics
+from copilot_jupyter.notebook.magics.base import DeskMagics
 from copilot_jupyter.notebook.magics.flags import parsed_line
 
 if TYPE_CHECKING:
@@ -26,10 +28,14 @@ _DO = (
     "Say in a sentence what is wrong. Then give the whole corrected cell in one fenced block "
     "of Python code."
 )
+#: What a block of Python code is called.
+_PYTHON = frozenset({"", "python", "py", "python3", "ipython", "ipython3"})
+#: JupyterLab's, and others where there are none, of a line that is new and of one that is gone.
+_COLOURS = {"+": "var(--jp-success-color1, #388e3c)", "-": "var(--jp-error-color1, #d32f2f)"}
 
 
 @magics_class
-class FixMagics(DeskMagics):
+class CopilotFixMagics(DeskMagics):
     """What to do about an error."""
 
     @no_var_expand
@@ -44,7 +50,7 @@ class FixMagics(DeskMagics):
 
         Alone it takes the last error, with a number that of In [7]. The model gets the
         cell's source, the error with its frames, and the variables there. The cell that it
-        proposes is inserted below, not run, and what differs is shown.
+        proposes is inserted below it, not run, and what differs is shown.
 
         The same cell with the same error is the same question: run again, its answer is
         shown and no model is asked.
@@ -107,26 +113,59 @@ class FixMagics(DeskMagics):
 
         def steps(waker: turn.Waker) -> turn.Steps:
             answer = yield from asked(waker)
-            if answer.code:
-                yield from self._offer(failure.source, answer.code[-1])
+            if proposed := _proposed(answer.text, failure.source):
+                try:
+                    yield from self._offer(failure, proposed)
+                except (KeyboardInterrupt, asyncio.CancelledError):
+                    told = "Stopped; the answer is kept, and no cell was inserted."
+                    raise TurnInterrupted(told) from None
             return answer
 
         return steps
 
-    def _offer(self, old: str, new: str) -> turn.Looking:
+    def _offer(self, failure: Failure, new: str) -> turn.Looking:
         """Insert the proposed cell, and show what differs."""
-        differs = difflib.unified_diff(
-            old.strip().splitlines(), new.splitlines(), "the cell", "proposed", lineterm=""
-        )
-        text = "\n".join(differs)
+        old = failure.source.strip().splitlines()
+        names = (f"In [{failure.cell}]", "proposed")
+        lines = [*difflib.unified_diff(old, new.splitlines(), *names, lineterm="")]
         desk = self.desk
-        if not text:
-            desk.say("The proposed cell is the one that failed; nothing was inserted.")
+        if not lines:
+            desk.say(f"The proposed cell is In [{failure.cell}], which failed; none was inserted.")
             return
-        inserted = yield from desk.lab.insert_cell(new)
+        inserted = False
+        if failure.cell_id:
+            inserted = yield from desk.lab.insert_cell(new, below=failure.cell_id)
+        if not inserted:  # that cell is gone
+            inserted = yield from desk.lab.insert_cell(new)
         if inserted or desk.front_end.offer_cell(new):
-            desk.say(text)
+            html = "\n".join(map(_coloured, lines))
+            desk.show(
+                {"text/plain": "\n".join(lines), "text/html": f'<pre style="margin:0">{html}</pre>'}
+            )
 
     def _shown(self, asking: Asking, answer: Answer) -> None:
         if asking.answer is not None:
             self.desk.painter().finish(answer)
+
+
+def _proposed(answer: str, source: str) -> str:
+    """Return the cell that an answer proposes, "" where it proposes none."""
+    from markdown_it import MarkdownIt
+
+    blocks = [block for block in MarkdownIt("commonmark").parse(answer) if block.type == "fence"]
+    python = [block for block in blocks if block.info.strip().lower() in _PYTHON]
+    if python:
+        return str(python[-1].content).rstrip("\n")
+    magic = source.lstrip().partition("\n")[0]
+    if not blocks or not magic.startswith("%%"):
+        return ""
+    cell = str(blocks[-1].content).rstrip("\n")  # of another language, as %%bash
+    return cell if cell.startswith("%%") else f"{magic}\n{cell}"
+
+
+def _coloured(line: str) -> str:
+    if line[:1] not in _COLOURS:
+        return escape(line)
+    # Legible on light and on dark ground.
+    colour = f"color-mix(in srgb, {_COLOURS[line[0]]} 65%, var(--jp-content-font-color1, #000))"
+    return f'<span style="color:{colour}">{escape(line)}</span>'

@@ -5,12 +5,12 @@ from __future__ import annotations
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.notebook.magics.desk import DeskMagics
+from copilot_jupyter.notebook.magics.base import DeskMagics
 from copilot_jupyter.notebook.magics.flags import no_words, one_id, parsed_line
 
 
 @magics_class
-class KernelMagics(DeskMagics):
+class CopilotKernelMagics(DeskMagics):
     """Where this kernel stands."""
 
     @no_var_expand

@@ -5,13 +5,13 @@ from __future__ import annotations
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.notebook.magics.desk import DeskMagics
+from copilot_jupyter.notebook.magics.base import DeskMagics
 from copilot_jupyter.notebook.magics.flags import parsed_line
 from copilot_jupyter.settings import TOOLS_THAT_ASK
 
 
 @magics_class
-class PermissionMagics(DeskMagics):
+class CopilotPermissionMagics(DeskMagics):
     """What tools may do unasked."""
 
     @no_var_expand
@@ -104,8 +104,10 @@ class PermissionMagics(DeskMagics):
                 row = ["allowed", brief] if given[tool] else ["denied", "" if session else brief]
             elif tool in self.desk.settings.allow:
                 row = ["allowed", "by Copilot.allow"]
+            elif tool == "read":
+                row = ["allowed", "in the notebook's folder and Copilot.folders"]
             else:
-                row = ["asks first", "outside the notebook's folders" if tool == "read" else ""]
+                row = ["asks first", ""]
             rows.append([tool, *row])
         title = f"What tools may do in {session or 'the conversation this notebook will have'}:"
         self.desk.show(render.table(("tool", "is", ""), rows, title))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.notebook.magics.desk import LISTED, DeskMagics
+from copilot_jupyter.notebook.desk import LISTED
+from copilot_jupyter.notebook.magics.base import DeskMagics
 from copilot_jupyter.notebook.magics.flags import one_id, parsed_line
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _READING = 2.0
 
 
 @magics_class
-class ReadingMagics(DeskMagics):
+class CopilotReadingMagics(DeskMagics):
     """What there is to read; none of it starts a runtime or takes a lock."""
 
     @no_var_expand
@@ -134,7 +135,8 @@ class ReadingMagics(DeskMagics):
                 f"{where} has {many} of code, and no block {number}.",
                 f"Name one from 1 to {len(blocks)}.",
             )
-        self._put(blocks[number - 1], f"Block {number} of {len(blocks)} of turn {answer.turn}")
+        which = f"Block {number} of {len(blocks)} of turn {answer.turn}"
+        self._put(line, blocks[number - 1], which)
 
     def _answer(self, number: int | None) -> Answer:
         """Return the answer of a turn, the last one by default."""
@@ -152,11 +154,10 @@ class ReadingMagics(DeskMagics):
             "%copilot_history numbers its turns.",
         )
 
-    def _put(self, code: str, which: str) -> None:
+    def _put(self, typed: str, code: str, which: str) -> None:
         """Replace the running line; where no cell can change, show the code instead."""
         front_end = self.desk.front_end
-        if front_end.streams:
-            front_end.replace_line(r"^[ \t]*%copilot_insert\b.*$", code)
+        if front_end.replace_line("copilot_insert", typed, code):
             self.desk.say(f"{which} is in the cell above; run it again to run the code.")
         elif front_end.kernel is None and not getattr(self.desk.shell, "simple_prompt", True):
             self.desk.shell.set_next_input(code)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.notebook.magics.desk import DeskMagics
+from copilot_jupyter.notebook.magics.base import DeskMagics
 from copilot_jupyter.notebook.magics.flags import no_words, one_id, parsed_line
 
 if TYPE_CHECKING:
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 
 @magics_class
-class SessionMagics(DeskMagics):
+class CopilotSessionMagics(DeskMagics):
     """The conversations of this notebook, and all others."""
+
+    def _becomes(self, magic: str, typed: str, resumed: str) -> None:
+        """Have the line of a magic resume what it has bound, in every run from now on."""
+        self.desk.front_end.replace_line(magic, typed, f"%copilot_resume {resumed}")
 
     @no_var_expand
     @line_magic
@@ -55,7 +59,7 @@ class SessionMagics(DeskMagics):
         )
         if chosen != typed or how in ("fork", "take-over"):
             create = " --create" if "--create" in parsed else ""
-            self.desk.rewrite(f"%copilot_resume {chosen}{create}")
+            self._becomes("copilot_resume", line, f"{chosen}{create}")
         self.desk.show_bound(bound)
 
     async def awaited_choice(self, line: str) -> None:
@@ -79,7 +83,7 @@ class SessionMagics(DeskMagics):
             bound, session = notebook.resume(session)
         else:
             bound, _ = notebook.create(session)
-        self.desk.rewrite(f"%copilot_resume {session}")
+        self._becomes("copilot_resume", "", session)
         return render.plain_bundle(listing.bound(bound)), notebook.output_metadata(None)
 
     @no_var_expand
@@ -98,7 +102,7 @@ class SessionMagics(DeskMagics):
         session = one_id("copilot_new", parsed)
         session = session or self.desk.sessions.new_id(self.desk.notebook.identity.path)
         bound, _ = self.desk.notebook.create(session)
-        self.desk.rewrite(f"%copilot_resume {session}")
+        self._becomes("copilot_new", line, session)
         self.desk.show_bound(bound)
 
     @no_var_expand
@@ -122,8 +126,7 @@ class SessionMagics(DeskMagics):
             self.desk.say("Nothing was deleted.")
             return
         for session in ids:
-            self.desk.sessions.loop.call(self.desk.sessions.delete(session))
-            unbound = self.desk.notebook.forget(session)
+            unbound = self.desk.delete(session)
             self.desk.say(f"Deleted {session}.", unbound)
 
     @no_var_expand
@@ -204,7 +207,7 @@ class SessionMagics(DeskMagics):
                 )
             until = turns[int(at)].event_id if at < len(turns) else ""
         bound = self.desk.notebook.enter_branch(target, until=until)
-        self.desk.rewrite(f"%copilot_resume {bound.id}")
+        self._becomes("copilot_fork", line, bound.id)
         self.desk.show_bound(bound)
 
     @no_var_expand
@@ -228,10 +231,10 @@ class SessionMagics(DeskMagics):
                 "Write it like %copilot_rewind 3; %copilot_history numbers the turns.",
             )
         conversation = self.desk.bound()
-        count, turn = conversation.replay.count(), int(parsed.rest)
+        turn, last = int(parsed.rest), len(conversation.replay.entries())
         copy = self.desk.sessions.loop.call(conversation.rewind(turn))
         session = conversation.id
-        dropped = f"turn {turn}" if turn == count else f"turns {turn} to {count}"
+        dropped = f"turn {turn}" if turn == last else f"turns {turn} to {last}"
         self.desk.say(
             f"Took {dropped} out of {session}. The conversation as it was is kept as {copy}; "
             "%copilot_undo puts it back."

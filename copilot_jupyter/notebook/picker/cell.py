@@ -14,9 +14,9 @@ from copilot_jupyter.notebook.picker.widget import SessionPicker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from copilot_jupyter.notebook.desk import Desk
     from copilot_jupyter.notebook.display.render import Bundle
     from copilot_jupyter.notebook.frontend import Identity
-    from copilot_jupyter.notebook.magics.desk import Desk
 
     Finish = Callable[[str], tuple[Bundle, dict[str, Any]]]
 
@@ -66,7 +66,12 @@ async def pick(desk: Desk, finish: Finish | None = None) -> str | NoWidget | Non
 
     if not desk.front_end.streams:
         return NO_WIDGET
-    picker = SessionPicker(lambda: desk.sessions, takes_focus=True, looks=False)
+    unbound: dict[str, Any] = {}
+
+    def delete(session: str, timeout: float) -> None:
+        unbound.update(desk.delete(session, timeout))
+
+    picker = SessionPicker(lambda: desk.sessions, delete=delete, takes_focus=True, looks=False)
     data, metadata = picker._repr_mimebundle_() or ({}, {})
     data["text/plain"] = "Choosing a session…"
     handle = display(data, metadata=metadata, raw=True, display_id=True)
@@ -76,14 +81,12 @@ async def pick(desk: Desk, finish: Finish | None = None) -> str | NoWidget | Non
         if chosen is NO_WIDGET:
             line = "This front end does not show the session picker."
             return chosen
-        for session in picker.deleted:
-            desk.notebook.forget(session)
         line = " ".join([f"Chose {chosen}." if chosen else line, *_deletions(picker)])
     except (KeyboardInterrupt, asyncio.CancelledError):
         line = "Interrupted; no session was chosen."
         raise TurnInterrupted("Interrupted; nothing was done.") from None
     finally:
-        handle.update(render.plain_bundle(line), raw=True)
+        handle.update(render.plain_bundle(line), raw=True, metadata=unbound)
         picker.close()
     if chosen is not None and finish is not None:
         bundle, about = finish(chosen)

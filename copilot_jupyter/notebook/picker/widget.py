@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from copilot_jupyter.conversation.sessions import Sessions
+    from copilot_jupyter.notebook.desk import Desk
     from copilot_jupyter.state.catalog import CatalogRow
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ FIRST, BATCH = 60, 1000
 FIRST_ALONE = 0.1
 #: Rows that are looked up for who uses them: more than a screen has.
 VISIBLE = 80
+#: Seconds that the runtime gets to delete one session.
+DELETION = 30.0
 
 _HERE = Path(__file__).parent
 _THREAD = "copilot-jupyter-picker"
@@ -64,6 +67,9 @@ class SessionPicker(anywidget.AnyWidget):
     sessions : Sessions or callable, optional
         Whose sessions it shows, or what returns them at first use; by default those of the
         loaded extension.
+    delete : callable, optional
+        Deletes the session of an id in so many seconds, as `Sessions.delete` does; by default
+        the notebook of the loaded extension is unbound, if it was its own.
 
     Attributes
     ----------
@@ -98,11 +104,18 @@ class SessionPicker(anywidget.AnyWidget):
     looks = traitlets.Bool(True)
 
     def __init__(
-        self, sessions: Sessions | Callable[[], Sessions] | None = None, **options: Any
+        self,
+        sessions: Sessions | Callable[[], Sessions] | None = None,
+        *,
+        delete: Callable[[str, float], object] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
-        sessions = _loaded_sessions() if sessions is None else sessions
+        if sessions is None:
+            desk = _loaded_desk()
+            sessions, delete = desk.sessions, delete or desk.delete
         self._sessions = sessions if callable(sessions) else lambda: sessions
+        self._delete = delete or self._delete_only
         self.is_ready = False
         self.is_done = False
         self.deleted: list[str] = []
@@ -372,6 +385,9 @@ class SessionPicker(anywidget.AnyWidget):
                 self._rows.pop(session, None)
         self._later({"op": "removed", "ids": gone})
 
+    def _delete_only(self, session: str, timeout: float) -> None:
+        self.sessions.loop.call(self.sessions.delete(session), timeout)
+
     def _finish(self, chosen: str | None) -> None:
         """Delete what is marked, then let the choice be known."""
         marked, self._marked = self._marked, []
@@ -379,7 +395,7 @@ class SessionPicker(anywidget.AnyWidget):
             self._later({"op": "deleting", "ids": marked})
         for session in marked:
             try:
-                self.sessions.loop.call(self.sessions.delete(session), timeout=30)
+                self._delete(session, DELETION)
             except CopilotError as error:
                 self.problems.append(str(error))
             except TimeoutError:
@@ -395,7 +411,7 @@ class SessionPicker(anywidget.AnyWidget):
         self._later({}, is_done=True)
 
 
-def _loaded_sessions() -> Sessions:
+def _loaded_desk() -> Desk:
     from IPython import get_ipython
 
     from copilot_jupyter.notebook.extension import current_desk
@@ -405,4 +421,4 @@ def _loaded_sessions() -> Sessions:
         raise BadInputError(
             "The picker has no sessions to show.", "Run %load_ext copilot_jupyter first."
         )
-    return desk.sessions
+    return desk

@@ -1,21 +1,17 @@
-"""What all magics work with, made at first use, and how they speak to the person."""
+"""What magics, tools, pickers and the Python API work with behind one shell, made at first use."""
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.magic import Magics
-
-from copilot_jupyter.errors import BadInputError, TurnInterrupted
+from copilot_jupyter.errors import BadInputError
 from copilot_jupyter.notebook.executions import Executions
+from copilot_jupyter.notebook.interrupts import told_in_one_line
 from copilot_jupyter.settings import Copilot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -88,6 +84,22 @@ class Desk:
         if "sessions" in self.__dict__:
             self.sessions.close()
 
+    def delete(self, session: str, timeout: float | None = None) -> dict[str, Any]:
+        """Delete a session for good, and unbind the notebook if it was its own.
+
+        Returns
+        -------
+        dict
+            Metadata for the output that says so.
+
+        Raises
+        ------
+        CopilotError
+            As `Sessions.delete`; TimeoutError where the runtime does not answer in time.
+        """
+        self.sessions.loop.call(self.sessions.delete(session), timeout)
+        return self.notebook.forget(session)
+
     def check_may_ask(self) -> None:
         """Refuse a question from code that the model runs: it would wait for itself.
 
@@ -154,19 +166,11 @@ class Desk:
         return self.typed(f"{question} [y/N] ").lower() in ("y", "yes")
 
     def typed(self, question: str) -> str:
-        """Ask the person; the stop button ends that in one line, not in IPython's traceback."""
-        try:
-            with interruptible():
-                return input(question).strip()
-        except (KeyboardInterrupt, EOFError):
-            raise TurnInterrupted("Interrupted; nothing was done.") from None
+        """Ask the person."""
+        with told_in_one_line():
+            return input(question).strip()
 
     # -- showing ---------------------------------------------------------------------------
-
-    def rewrite(self, new: str) -> None:
-        """Put `new` in the place of the binding line that runs now."""
-        name = "|".join(("copilot_resume", "copilot_new", "copilot_fork"))
-        self.front_end.replace_line(rf"^[ \t]*%(?:{name})\b.*$", new)
 
     def show_bound(self, conversation: Conversation) -> None:
         """Say which conversation the notebook has; the output carries the binding."""
@@ -219,32 +223,3 @@ class Desk:
         from IPython.display import display
 
         display(bundle, raw=True, metadata=metadata)
-
-
-class DeskMagics(Magics):
-    """Magics that work with a desk.
-
-    Parameters
-    ----------
-    desk : Desk
-    """
-
-    def __init__(self, desk: Desk) -> None:
-        super().__init__(desk.shell)
-        self.desk = desk
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Let the stop button end an ``input()`` in an awaited cell too.
-
-    There ipykernel hands the signal to the loop, which is blocked by the question.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
