@@ -465,8 +465,9 @@ class Conversation:
             await self._let_go()
 
     def _check_idle(self) -> None:
-        # Whoever waits here may be the thread that is to answer the turn's tool calls.
-        if self._asking is not None:
+        # Whoever waits here may be the thread that is to answer the turn's tool calls. One that
+        # was stopped calls none any more, and is waited for.
+        if self._asking is not None and not self._asking.cancelling():
             raise SessionInUseError(
                 f"{self.id} is answering a question of this kernel.",
                 "Wait for the answer, or cancel that question.",

@@ -190,6 +190,7 @@ def test_inside_other_magics(notebook, model):
     assert seen.shown == "'Answer 3 to: Nobody sees this'"
 
 
+@pytest.mark.campaign
 def test_where_nobody_awaits(notebook, model):
     """A cell that runs another, and a shell that is told to await nothing."""
     inner = notebook.run("done = get_ipython().run_cell('%copilot In a cell?').success").ok()
@@ -366,6 +367,7 @@ def test_only_its_own_line_is_rewritten(notebook):
     )
 
 
+@pytest.mark.campaign
 def test_each_line_that_binds_is_rewritten_itself(notebook):
     name = f"each-{next(UNIQUE)}"
     cell = notebook.run(f"if True:\n    %copilot_new {name}  # begin\n%copilot_fork {name}-b").ok()

@@ -108,6 +108,7 @@ def test_a_click_while_the_cell_runs_and_what_a_restart_takes_back(desk):
     pressed_stop(kernel, forked)
 
 
+@pytest.mark.campaign
 def test_what_was_allowed_and_what_it_showed_is_shown_again(desk):
     kernel = desk.notebook()
     code = json.dumps({"code": "print('ran')"})

@@ -413,6 +413,7 @@ def test_again_leaves_every_line_of_a_cell(desk, notebook):
     assert len(desk.model.requests) == 2
 
 
+@pytest.mark.campaign
 def test_again_has_no_room_for_a_cell_and_the_model_is_told(desk):
     """The page takes one text a reply: where no extension inserts, the flag's end is that."""
     notebook = desk.notebook(env={"COPILOT_JUPYTER_ALLOW": "insert_cell"})
@@ -426,6 +427,7 @@ def test_again_has_no_room_for_a_cell_and_the_model_is_told(desk):
     assert "show it in your answer" in told
 
 
+@pytest.mark.campaign
 def test_a_call_that_failed_leaves_its_place_to_the_next(desk, notebook):
     desk.model.will(Reply(status=400))
     source = (

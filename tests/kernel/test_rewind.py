@@ -216,6 +216,7 @@ def test_rewind_goes_back_to_before_a_turn(desk, notebook, turn):
     assert desk.prompts(ID) == [*PROMPTS[: turn - 1], "on"]
 
 
+@pytest.mark.campaign
 def test_rewind_counts_a_turn_that_was_stopped(desk):
     notebook = desk.notebook(env={"COPILOT_JUPYTER_ALLOW": "run_python"})
     notebook.run(BIND).ok()

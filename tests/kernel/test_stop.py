@@ -106,6 +106,7 @@ def test_stop_in_mid_stream_leaves_the_partial_answer_marked(desk_of, notebook):
     assert runtime_of(notebook) == runtime
 
 
+@pytest.mark.campaign
 def test_stop_of_a_synchronous_question_in_an_awaited_cell(desk_of, notebook):
     """There the kernel hands the signal to its loop, which the question holds up."""
     desk_of.model.will(Reply(hang=True))

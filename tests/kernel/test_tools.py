@@ -219,6 +219,7 @@ def test_what_code_has_shown_is_shown_again(desk, notebook):
     assert {"careful", "'second'", "42"} <= set(again.shown.split() + again.stderr.split())
 
 
+@pytest.mark.campaign
 def test_code_that_clears_the_cell_leaves_the_answer(desk, notebook):
     code = "from IPython.display import clear_output\nprint('one')\nclear_output({})\nprint('two')"
     cells = []
