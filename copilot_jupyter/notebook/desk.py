@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from copilot_jupyter.errors import BadInputError
+from copilot_jupyter.interrupts import told_in_one_line
 from copilot_jupyter.notebook.executions import Executions
-from copilot_jupyter.notebook.interrupts import told_in_one_line
 from copilot_jupyter.settings import Copilot
 
 if TYPE_CHECKING:

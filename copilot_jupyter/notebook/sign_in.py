@@ -13,7 +13,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import BadInputError
-from copilot_jupyter.notebook.interrupts import told_in_one_line
+from copilot_jupyter.interrupts import told_in_one_line
 from copilot_jupyter.runtime.github.account import SIGNED_IN, login_with_token
 from copilot_jupyter.runtime.github.account import logout as sign_out
 from copilot_jupyter.runtime.github.browser_sign_in import BrowserSignIn

@@ -29,7 +29,7 @@ from copilot_jupyter.events import (
     TurnRetry,
     used,
 )
-from copilot_jupyter.notebook.interrupts import interruptible
+from copilot_jupyter.interrupts import interruptible
 
 if TYPE_CHECKING:
     from copilot_jupyter.runtime.loop import LoopThread

@@ -11,7 +11,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from copilot_jupyter.errors import SetupError
+from copilot_jupyter.errors import SetupError, TurnInterrupted
+from copilot_jupyter.interrupts import interruptible
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -71,7 +72,7 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(work, loop)
 
     def call(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine and wait for it; on Ctrl-C it is cancelled, then the interrupt raised.
+        """Run a coroutine and wait for it; on the stop button it is cancelled.
 
         Parameters
         ----------
@@ -83,15 +84,20 @@ class LoopThread:
         ------
         TimeoutError
             If it took longer; it is cancelled then.
+        TurnInterrupted
+            On the stop button.
         """
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("waiting for the loop on its own thread would never end")
         future = self.submit(work)
         try:
-            return future.result(timeout)
-        except BaseException:
+            with interruptible():
+                return future.result(timeout)
+        except BaseException as error:
             future.cancel()
+            if isinstance(error, KeyboardInterrupt):
+                raise TurnInterrupted("Interrupted before it was done.") from None
             raise
 
     def close(self) -> None:

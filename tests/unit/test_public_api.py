@@ -249,11 +249,12 @@ def test_asking_from_python_without_the_extension_says_what_to_run():
 # -- the rooms --------------------------------------------------------------------------------
 
 #: What each room may import of the package, besides itself.
-HALL = {"garbage", "errors", "events", "settings"}
+HALL = {"errors", "events", "garbage", "interrupts", "settings"}
 MAY = {
     "errors": set(),
     "events": set(),
     "garbage": set(),
+    "interrupts": {"errors"},
     "settings": {"errors"},
     "state": HALL,
     "runtime": HALL | {"state"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import signal
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -502,6 +504,21 @@ def test_the_stop_button_of_a_notebook_stops_the_turn(loop):
     assert [type(error) for error in outcome] == [TurnInterrupted]
     assert painter.calls[-1] == ("show", "so far", INTERRUPTED, True)
     assert ask.cancelled
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal to one thread")
+def test_the_stop_button_ends_a_wait_in_a_cell_that_awaits(loop):
+    """There ipykernel's handler only tells the loop, which the wait holds up."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    here = threading.get_ident()
+    threading.Timer(0.1, signal.pthread_kill, (here, signal.SIGINT)).start()
+    began = time.monotonic()
+    try:
+        with uncollected(), pytest.raises(TurnInterrupted, match="before it was done"):
+            loop.call(asyncio.sleep(20))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - began < 5
 
 
 def test_the_stop_button_waits_only_a_moment_for_a_turn_that_will_not_end(loop, monkeypatch):

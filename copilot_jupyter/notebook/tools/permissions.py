@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from copilot_jupyter.conversation.grants import UNTIL_RESTART, Decision
 from copilot_jupyter.conversation.words import counted
 from copilot_jupyter.errors import CopilotError
+from copilot_jupyter.interrupts import interruptible
 from copilot_jupyter.notebook.display import render
-from copilot_jupyter.notebook.interrupts import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

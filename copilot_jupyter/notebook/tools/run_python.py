@@ -18,7 +18,7 @@ from traceback import format_exception_only
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 from copilot_jupyter.conversation.stored.outputs import display_data, stream
-from copilot_jupyter.notebook.interrupts import interruptible
+from copilot_jupyter.interrupts import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
