@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_jupyter.conversation.grants import Decision, Grants, Wish
-from copilot_jupyter.notebook.tools import permission_widget
-from copilot_jupyter.notebook.tools import permissions as module
+from copilot_jupyter.notebook.tools import permission_widget, permissions
 from copilot_jupyter.notebook.tools.permission_widget import PermissionButtons
-from copilot_jupyter.notebook.tools.permissions import HEAD, TAIL, Permissions, one_line, readable
+from copilot_jupyter.notebook.tools.permissions import Permissions
+from copilot_jupyter.notebook.tools.question import HEAD, TAIL, one_line, question, readable
 from copilot_jupyter.settings import Copilot
 
 HERE = ("churn", "notebook-1")
@@ -101,7 +101,7 @@ def typing(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> list[str]:
         return str(found)
 
     monkeypatch.setattr("builtins.input", answer)
-    monkeypatch.setattr(module, "READY", 0.02)
+    monkeypatch.setattr(permissions, "READY", 0.02)
     return asked
 
 
@@ -319,7 +319,7 @@ def test_where_no_buttons_are_drawn_it_is_typed(
 
 def test_the_second_question_of_a_cell_without_buttons_comes_at_once(asking, monkeypatch):
     typing(monkeypatch, "y", "y")
-    monkeypatch.setattr(module, "READY", 0.2)
+    monkeypatch.setattr(permissions, "READY", 0.2)
     asking.decide()
     waits = asking.waits
     asking.decide()
@@ -403,12 +403,12 @@ def test_the_size_and_what_all_further_ones_are(asking, monkeypatch):
 
 @given(st.text(), st.sampled_from(["python", "bash", "diff", "markdown", ""]))
 def test_a_detail_in_colours_is_the_same_text(text, language):
-    asked = module._question(Wish("shell", text, language=language))
+    asked = question(Wish("shell", text, language=language))
     assert "".join(piece for _, piece in asked["pieces"]) == asked["detail"]
 
 
 def test_code_is_in_colours():
-    asked = module._question(Wish("run_python", "if 1: # no\n    'a'", language="python"))
+    asked = question(Wish("run_python", "if 1: # no\n    'a'", language="python"))
     kinds = [(kind, piece) for kind, piece in asked["pieces"] if kind]
     assert kinds == [
         ("keyword", "if"),
@@ -418,7 +418,7 @@ def test_code_is_in_colours():
         ("string", "a"),
         ("string", "'"),
     ]
-    asked = module._question(Wish("write", "a\n\n-old\n+new", language="diff"))
+    asked = question(Wish("write", "a\n\n-old\n+new", language="diff"))
     assert [kind for kind, _ in asked["pieces"] if kind] == ["removed", "added"]
 
 
@@ -427,7 +427,7 @@ def test_the_line_that_stays_shows_no_secret(monkeypatch):
     wish = Wish("shell", "curl -H 'Authorization: Bearer hunter2-hunter2-hunter2' example.org")
     assert "hunter2" not in one_line(wish)
     assert "CHURN_API_TOKEN" in one_line(wish)
-    assert "hunter2" in module._question(wish)["detail"]  # who allows it sees what it is
+    assert "hunter2" in question(wish)["detail"]  # who allows it sees what it is
 
 
 @pytest.mark.parametrize(

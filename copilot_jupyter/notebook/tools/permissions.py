@@ -7,23 +7,17 @@ line. `Permissions.decide` is a generator like a turn's own: it yields at every 
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import threading
 import time
-import unicodedata
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from copilot_jupyter.conversation.grants import UNTIL_RESTART, Decision
-from copilot_jupyter.conversation.words import counted
+from copilot_jupyter.conversation.grants import Decision
 from copilot_jupyter.errors import CopilotError
-from copilot_jupyter.interrupts import interruptible
+from copilot_jupyter.interrupts import interruptible, time_limit
 from copilot_jupyter.notebook.display import render
+from copilot_jupyter.notebook.tools.question import as_text, on_one_line, one_line, question
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
 
     from copilot_jupyter.conversation.grants import Grants, Wish
     from copilot_jupyter.settings import Copilot
@@ -32,10 +26,6 @@ if TYPE_CHECKING:
 
 #: Seconds that a front end gets to draw the buttons before `input()` asks instead.
 READY = 2.0
-#: Characters that are shown of what is asked: from its beginning, and from its end.
-HEAD, TAIL = 9000, 3000
-#: Characters of the one line that stays.
-_LINE = 120
 #: How often somebody may mistype the answer.
 _TRIES = 3
 
@@ -45,16 +35,6 @@ _TYPED = {
     **dict.fromkeys(("s", "session"), Decision.SESSION),
     **dict.fromkeys(("", "n", "no", "d", "deny"), Decision.DENIED),
 }
-#: What a tool asks to do, and what it may do unasked once it is allowed for the session.
-_WORDS = {
-    "run_python": ("run this code in the kernel", "code"),
-    "insert_cell": ("insert this cell into the notebook", "cells"),
-    "shell": ("run this command", "commands"),
-    "write": ("write this file", "files"),
-    "url": ("fetch this address", "addresses"),
-}
-#: Printable, and seen as nothing at all: Hangul fillers and the empty Braille pattern.
-_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 
 
 class FrontEnd(Protocol):
@@ -173,7 +153,7 @@ class Permissions:
 
     def _asked(self, wish: Wish) -> Deciding:
         if self._front_end.kernel is None:
-            print(_plain(wish))  # noqa: T201 -- a terminal
+            print(as_text(wish))  # noqa: T201 -- a terminal
             decision = self._typed(wish)
             self._leave(self._outcome(wish, decision))
             return decision
@@ -185,16 +165,16 @@ class Permissions:
 
         from copilot_jupyter.notebook.tools.permission_widget import PermissionButtons
 
-        buttons = PermissionButtons(_question(wish), _BUTTONS)
+        buttons = PermissionButtons(question(wish), _BUTTONS)
         data, metadata = buttons._repr_mimebundle_() or ({}, {})
-        data["text/plain"] = _plain(wish)  # shown by consoles, which draw no widgets
+        data["text/plain"] = as_text(wish)  # shown by consoles, which draw no widgets
         handle = display(data, metadata=metadata, raw=True, display_id=True)
         line = f"{one_line(wish)} → stopped"
         try:
             decision = yield from self._clicked(buttons)
             if decision is None:
                 self._draws_nothing = True
-                handle.update(render.plain_bundle(_plain(wish)), raw=True)
+                handle.update(render.plain_bundle(as_text(wish)), raw=True)
                 decision = self._typed(wish)
             line = self._outcome(wish, decision)
             return decision
@@ -224,8 +204,8 @@ class Permissions:
 
     def _typed(self, wish: Wish) -> Decision:
         """Ask by ``input()``; the stop button and the time limit end it."""
-        prompt = f"Allow {_shown(wish.tool)}? [y] once, [s] for this session, [N] no: "
-        with _time_limit(self._settings.ask_timeout) as is_over:
+        prompt = f"Allow {on_one_line(wish.tool)}? [y] once, [s] for this session, [N] no: "
+        with time_limit(self._settings.ask_timeout) as is_over:
             try:
                 for _ in range(_TRIES):
                     with interruptible():
@@ -251,142 +231,5 @@ class Permissions:
 
 
 def _beforehand(tool: str) -> str:
-    name = _shown(tool)
+    name = on_one_line(tool)
     return f"To allow it beforehand: %copilot_allow {name}, or Copilot.allow = ['{name}']"
-
-
-# -- what is shown -----------------------------------------------------------------------------
-
-
-def one_line(wish: Wish) -> str:
-    """Return a wish as one line that may stay in a notebook: short, its secrets masked."""
-    from copilot_jupyter.conversation.shield.secrets import Shield
-
-    lines = wish.detail.strip().splitlines() or [""]
-    first = (wish.summary or lines[0])[:2000]
-    text = " ".join(_shown(Shield.of(os.environ).scrub(first)).split())
-    if len(text) > _LINE:
-        text = f"{text[: _LINE - 1]}…"
-    if not wish.summary and len(lines) > 1:
-        text += f" … ({len(lines):,} lines)"
-    return f"{_shown(wish.tool)}: {text}"
-
-
-def readable(text: str) -> str:
-    """Return text in which nothing is hidden: what shows as nothing is named instead.
-
-    Parameters
-    ----------
-    text : str
-        A model's: code whose meaning a person must see.
-    """
-    lines = unicodedata.normalize("NFC", text.replace("\r\n", "\n"))
-    if lines.isascii() and lines.replace("\n", "").replace("\t", "").isprintable():
-        return lines
-    return "".join(_named(character) for character in lines)
-
-
-def _named(character: str) -> str:
-    """Return a character, or its number where it draws nothing or turns the text around."""
-    # Marks that no letter took in may stand over anything, or be seen as nothing.
-    mark = unicodedata.category(character).startswith("M")
-    printable = character.isprintable() and character not in _BLANK
-    seen = character in "\n\t" or (printable and not mark)
-    return character if seen else f"⟨U+{ord(character):04X}⟩"
-
-
-def _shown(text: str) -> str:
-    return re.sub(r"\s+", " ", readable(text))
-
-
-def _cut(text: str) -> tuple[str, str]:
-    """Return what is shown of a detail, and what is not; "" where that is nothing."""
-    if len(text) <= HEAD + TAIL:
-        return readable(text), ""
-    left_out = f"{len(text) - HEAD - TAIL:,} characters in the middle are not shown"
-    return f"{readable(text[:HEAD])}\n\n[… {left_out} …]\n\n{readable(text[-TAIL:])}", left_out
-
-
-def _pieces(text: str, language: str) -> list[tuple[str, str]]:
-    """Return a text in pieces, each behind its kind; "" is plain. Together they are the text."""
-    from pygments.lexers import get_lexer_by_name
-    from pygments.token import Comment, Generic, Keyword, Number, String
-
-    kinds: dict[Any, str] = {
-        Keyword: "keyword",
-        String: "string",
-        Comment: "comment",
-        Number: "number",
-        Generic.Inserted: "added",
-        Generic.Deleted: "removed",
-    }
-    lexer = get_lexer_by_name(language or "text", stripnl=False)
-    pieces = [
-        (next((name for kind, name in kinds.items() if token in kind), ""), piece)
-        for token, piece in lexer.get_tokens(f"{text}\n")  # it ends lines, the last one too
-    ]
-    if "".join(piece for _, piece in pieces) != f"{text}\n":
-        return [("", text)]
-    kind, last = pieces.pop()
-    return [*pieces, (kind, last[:-1])]
-
-
-def _question(wish: Wish) -> dict[str, Any]:
-    """Return what the page shows."""
-    detail, left_out = _cut(wish.detail)
-    lines = counted(wish.detail.count("\n") + 1, "line")
-    tool = _shown(wish.tool)
-    asks_to, things = _WORDS.get(wish.tool, ("use a tool", "uses of it"))
-    until = (
-        "until the kernel restarts"
-        if wish.tool in UNTIL_RESTART
-        else f"in this notebook, until %copilot_deny {tool}"
-    )
-    return {
-        "title": f"Copilot asks to {asks_to} ({tool})",
-        "summary": _shown(wish.summary),
-        "detail": detail,
-        "pieces": _pieces(detail, wish.language),
-        "size": f"{lines}, {len(wish.detail):,} characters",
-        "left_out": left_out,
-        "hint": f"“For this session” allows all further {things}, {until}.",
-    }
-
-
-def _plain(wish: Wish) -> str:
-    """Return the question as text, for a console."""
-    asked = _question(wish)
-    indented = "\n".join(f"    {line}" for line in asked["detail"].split("\n"))
-    size = f"{asked['size']}; {asked['left_out']}." if asked["left_out"] else ""
-    return "\n".join(
-        filter(None, [f"{asked['title']}:", asked["summary"], indented, size, asked["hint"]])
-    )
-
-
-# -- waiting -----------------------------------------------------------------------------------
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[Callable[[], bool]]:
-    """Interrupt the block after a while; gives a function that says whether that happened.
-
-    ``input()`` takes no timeout. Where there are no interval timers (Windows), and off the
-    main thread, there is no limit.
-    """
-    over = threading.Event()
-    main = threading.current_thread() is threading.main_thread()
-    if not main or not hasattr(signal, "setitimer"):
-        yield over.is_set
-        return
-
-    def ring(_number: int, _frame: object) -> None:
-        over.set()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, ring)
-    theirs = signal.setitimer(signal.ITIMER_REAL, min(seconds, 1e7))
-    try:
-        yield over.is_set
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, *theirs)
-        signal.signal(signal.SIGALRM, before)
