@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from copilot_jupyter.errors import BadInputError, CopilotError, SessionInUseError
+from copilot_jupyter.errors import CopilotError, SessionInUseError
 from copilot_jupyter.events import Provider, SessionInfo, Turn
 from copilot_jupyter.runtime.loop import LoopThread
 from copilot_jupyter.state.catalog import Catalog
@@ -394,26 +394,6 @@ class Sessions:
         self._open.clear()
         if "runtime" in self.__dict__:  # none was needed otherwise
             await self.runtime.close()
-
-
-def parse_age(text: str) -> timedelta:
-    """Return a length of time such as ``30d``, ``12h``, ``2w`` or ``90m``.
-
-    Raises
-    ------
-    BadInputError
-        If it is none.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhdw])", text.strip())
-    if match is None:
-        raise BadInputError(
-            f"{text!r} is no length of time.", "Write it like 30d, 12h, 2w or 90m (minutes)."
-        )
-    units = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-    try:
-        return timedelta(**{units[match[2]]: float(match[1])})
-    except OverflowError:
-        raise BadInputError(f"{text!r} is longer than time goes.", "Write it like 30d.") from None
 
 
 def _scrubbed(text: str) -> str:

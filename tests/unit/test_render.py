@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_jupyter.conversation.answer import Answer
-from copilot_jupyter.notebook.display import render
+from copilot_jupyter.events import ToolUse
+from copilot_jupyter.notebook.display import render, tool_lines
 from copilot_jupyter.notebook.display.render import (
     WAITING,
     answer_bundle,
@@ -433,3 +434,21 @@ def test_a_cell_is_one_line_without_control_or_direction_characters(odd):
     _, row = bundle["text/plain"].split("\n")
     assert odd not in row
     assert row.startswith("a ")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "line"),
+    [
+        ("inspect_variable", {"name": "df", "format": "schema"}, "inspect_variable · df"),
+        ("bash", {"description": "List files", "command": "ls -l\n"}, "bash · ls -l"),
+        ("create", {"file_text": "a\nb", "path": "notes.txt"}, "create · notes.txt"),
+        ("insert_cell", {"source": "a\nb", "kind": "markdown"}, "insert_cell · a (+1 lines)"),
+        ("list_variables", {"match": "<b>"}, "list_variables · &lt;b&gt;"),
+        ("other", {"one": "1", "two": "2"}, "other"),
+        ("list_variables", {}, "list_variables"),
+    ],
+)
+def test_the_line_of_a_tool_call_says_what_it_is_about(name, arguments, line):
+    html = tool_lines.html([ToolUse(name, arguments, status="success")])
+    [summary] = re.findall("<summary>(.*)</summary>", html)
+    assert re.sub("</?code>", "", summary) == line

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from copilot_jupyter.errors import BadInputError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _FLAG = re.compile(r"\s*(--[A-Za-z][A-Za-z0-9-]*)(?:=(?P<value>\"[^\"]*\"|'[^']*'|\S*))?(?=\s|$)")
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _VALUE = re.compile(r"\s+(?P<value>\"[^\"]*\"|'[^']*'|\S+)(?=\s|$)")
 _WORD = re.compile(r"\"[^\"]*\"|'[^']*'|\S+")
 
@@ -86,6 +89,26 @@ class Parsed:
                 f"{name} is {self.flags[name]!r}.", f"Give it a number of at least {least:g}."
             )
         return value
+
+    def age(self, name: str) -> timedelta:
+        """Return a flag's value as a length of time: ``30d``, ``12h``, ``2w``, ``90m``.
+
+        Raises
+        ------
+        BadInputError
+            If it is none.
+        """
+        text = self.get(name)
+        match = _AGE.fullmatch(text.strip())
+        if match is None:
+            raise BadInputError(
+                f"{text!r} is no length of time.", "Write it like 30d, 12h, 2w or 90m (minutes)."
+            )
+        try:
+            return timedelta(**{_UNITS[match[2]]: float(match[1])})
+        except OverflowError:
+            told = f"{text!r} is longer than time goes."
+            raise BadInputError(told, "Write it like 30d.") from None
 
 
 #: The flags of every magic: what is parsed, completed and named when one is mistyped.

@@ -146,16 +146,13 @@ class CopilotSessionMagics(DeskMagics):
         Only sessions that were made here are moved, never a terminal's. %copilot_undo
         brings them back.
         """
-        from copilot_jupyter.conversation.sessions import parse_age
         from copilot_jupyter.conversation.words import counted
         from copilot_jupyter.notebook.display import listing
 
         parsed = parsed_line("copilot_cleanup", line)
         if "--older-than" not in parsed:
             raise BadInputError("No age is given.", "Write %copilot_cleanup --older-than 30d.")
-        old = self.desk.sessions.old(
-            parse_age(parsed.get("--older-than")), bound="--bound" in parsed
-        )
+        old = self.desk.sessions.old(parsed.age("--older-than"), bound="--bound" in parsed)
         mine = self.desk.notebook.binding.session if self.desk.notebook.binding is not None else ""
         old = [info for info in old if info.id != mine]  # this kernel asks in it again
         if not old:
