@@ -362,7 +362,7 @@ def test_the_status_adds_up_what_was_used_and_sent(desk, notebook):
     assert "44 tokens in, 28 out" in lines["used"]
     assert "1 answer in this kernel" in lines["replayed"]
     assert "key, rows" in lines["sent"]
-    assert "1 secret" in lines["withheld"]
+    assert "3 secrets" in lines["withheld"]  # in the view, and in what each list gave back
     assert "list_variables ×2" in lines["tools"]
     assert "run_python" in lines["may use"]
     assert "run_python, insert_cell" in lines["allowed unasked"]
