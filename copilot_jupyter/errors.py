@@ -100,7 +100,7 @@ class SessionDamagedError(SessionError):
 
 
 class TurnError(CopilotError):
-    """A turn failed; the session is as if it had not been asked."""
+    """A turn failed; the session is as if it had not been asked, unless a tool had effects."""
 
 
 class NotAnsweredError(TurnError):

@@ -58,7 +58,7 @@ class Failure:
     def settle(self) -> None:
         """Keep the traceback's text alone: the objects in the frames may be large.
 
-        Nothing of the person's own is called for it: another cell has failed meanwhile.
+        No variable is looked at for it: another cell has failed meanwhile.
         """
         if self.error is None or self._told:
             self.error = None

@@ -213,7 +213,7 @@ def http(body: object) -> bytes:
 
 def asked_of(server: Server) -> Path | None:
     told = {"url": server.url, "token": "t0ken"}
-    return frontend._path_from_server(told, Path("/root"), "k")
+    return frontend._path_from_server(told, Path("/srv"), "k")
 
 
 def test_the_servers_token_goes_to_no_proxy(monkeypatch):
@@ -223,7 +223,7 @@ def test_the_servers_token_goes_to_no_proxy(monkeypatch):
             monkeypatch.setenv(name, proxy.url)
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        assert asked_of(server) == Path("/root/a/b.ipynb")
+        assert asked_of(server) == Path("/srv/a/b.ipynb")
         assert server.got == [("/api/sessions", "token t0ken")]
         assert proxy.got == []
 
