@@ -1,6 +1,7 @@
 """The values that cross every boundary: what a turn says while it runs, and what is stored.
 
-All are dataclasses, frozen but for a call that is being answered. Nothing here knows the SDK, IPython or a widget.
+All are dataclasses, frozen but for a call that is being answered. Nothing here knows the
+SDK, IPython or a widget.
 """
 
 from __future__ import annotations
