@@ -180,7 +180,7 @@ def _ledger(conversation: Conversation, replayed: int) -> list[list[str]]:
     calls = Counter(use.name for turn in turns for use in turn.uses)
     spent = f"{tokens_in:,} tokens in, {tokens_out:,} out"
     rows = [["used", spent + (f", cost {cost:g}" if cost else "")]]
-    rows.append(["replayed", f"{counted(replayed, 'answer')} in this kernel, not asked again"])
+    rows.append(["replayed", f"{counted(replayed, 'answer')} in this kernel"])
     if names or images:
         rows.append(["sent", ", ".join([*names, *([counted(images, "image")] if images else [])])])
     if secrets:
