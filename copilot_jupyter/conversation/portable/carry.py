@@ -261,14 +261,13 @@ def _make(
     metadata: dict[str, str] | None = None,
 ) -> None:
     events = transcribe.events_of(session_id, turns, folder)
-    files = {FILE: lines(with_spans(journal_bytes(events), _records(turns)))}
-    files |= {
-        name: outputs.to_bytes(turn.outputs)
-        for turn in turns
-        if turn.outputs and (name := outputs.name_of(turn.event))
-    }
+    stored = lines(with_spans(journal_bytes(events), _records(turns)))
     name = " ".join(turns[0].prompt.split())[:100]
-    store.make(session_id, events, folder=folder, name=name, metadata=metadata, files=files)
+    store.make(
+        session_id, events, folder=folder, name=name, metadata=metadata, files={FILE: stored}
+    )
+    for turn in turns:
+        outputs.keep(store, session_id, turn.event, turn.outputs)
 
 
 def _records(turns: Iterable[EmbeddedTurn]) -> Iterator[Record]:

@@ -15,7 +15,7 @@ from copilot_jupyter.errors import StateFolderError
 from copilot_jupyter.state.files import private_folder, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from copilot_jupyter.state.store import Store
@@ -30,11 +30,10 @@ LARGEST = 4 * 1024 * 1024
 
 #: Ids of events that can be part of a file's name; the runtime's are UUIDs.
 _EVENT = re.compile(r"[A-Za-z0-9-]{1,64}")
-#: Draws only as long as the kernel lives.
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def name_of(event_id: str) -> str:
+def _name(event_id: str) -> str:
     """Return the name of the file with a turn's outputs, "" for an id that cannot have one."""
     return f"copilot-jupyter-outputs-{event_id}.json" if _EVENT.fullmatch(event_id) else ""
 
@@ -50,20 +49,20 @@ def keep(store: Store, session_id: str, event_id: str, outputs: Sequence[Output]
         Of the turn's prompt.
     outputs : sequence of dict
     """
-    name = name_of(event_id)
+    name = _name(event_id)
     if not (name and outputs):
         return
     try:
         with store.disk_errors():
             folder = private_folder(store.folder(session_id) / "files")
-            write_whole(folder / name, to_bytes(outputs))
+            write_whole(folder / name, _to_bytes(outputs))
     except StateFolderError as error:
         logger.warning("The outputs of turn %s are not kept: %s", event_id, error.what)
 
 
 def read(store: Store, session_id: str, event_id: str) -> tuple[Output, ...]:
     """Return what is kept of a turn's outputs; nothing where that is none, or damaged."""
-    name = name_of(event_id)
+    name = _name(event_id)
     return _read(store.folder(session_id) / "files" / name) if name else ()
 
 
@@ -78,28 +77,25 @@ def _read(path: Path) -> tuple[Output, ...]:
     return tuple(filter(is_output, found)) if isinstance(found, list) else ()
 
 
-def to_bytes(outputs: Iterable[Output]) -> bytes:
-    """Return outputs as their file holds them."""
-    return json.dumps([*_fitting(outputs)], ensure_ascii=False).encode("utf-8", "surrogatepass")
-
-
-def _fitting(outputs: Iterable[Output]) -> Iterator[Output]:
-    """Yield what can be shown later; a line says what was too large to be kept."""
-    room = LARGEST
+def _to_bytes(outputs: Iterable[Output]) -> bytes:
+    """Return outputs as their file holds them; a line says what was too large to be kept."""
+    room, written = LARGEST, []
     for output in outputs:
-        kept = output
-        if _WIDGET in output.get("data", {}):
-            data = {kind: value for kind, value in output["data"].items() if kind != _WIDGET}
-            kept = {**output, "data": data}
-        size = len(json.dumps(kept))
-        room -= size
-        yield (
-            kept
-            if room >= 0
-            else display_data(
-                {"text/plain": f"(an output of {size:,} bytes was shown here, and is not kept)"}
-            )
-        )
+        text = json.dumps(_lasting(output))
+        room -= len(text)
+        if room < 0:
+            told = f"(an output of {len(text):,} bytes was shown here, and is not kept)"
+            text = json.dumps(display_data({"text/plain": told}))
+        written.append(text)
+    return f"[{', '.join(written)}]".encode("ascii")
+
+
+def _lasting(output: Output) -> Output:
+    """Return an output without what draws only as long as the kernel lives."""
+    data = output.get("data", {})
+    if _WIDGET not in data:
+        return output
+    return {**output, "data": {kind: value for kind, value in data.items() if kind != _WIDGET}}
 
 
 def is_output(value: Any) -> bool:
